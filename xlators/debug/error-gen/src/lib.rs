@@ -1,0 +1,1 @@
+//! debug/error-gen: fails fops on purpose

@@ -1,0 +1,1 @@
+//! debug/io-stats: counts, errors and latencies of every fop

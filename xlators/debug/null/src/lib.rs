@@ -1,0 +1,1 @@
+//! debug/null: hands every fop to its child; the xlator to copy

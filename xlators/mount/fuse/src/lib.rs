@@ -1,0 +1,1 @@
+//! mount/fuse: turns the kernel's requests into fops

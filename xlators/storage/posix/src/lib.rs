@@ -1,0 +1,1 @@
+//! storage/posix: serves a folder in GlusterFS's on-disk format
