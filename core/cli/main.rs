@@ -1,0 +1,3 @@
+//! The `brickwork` command.
+
+fn main() {}
