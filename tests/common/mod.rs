@@ -90,6 +90,11 @@ impl Random {
         Random(seed | 1)
     }
 
+    /// The sequence of `seed`, for a thread of a test whose seed was printed.
+    pub fn from_seed(seed: u64) -> Random {
+        Random(seed | 1)
+    }
+
     /// The next number (xorshift64).
     pub fn draw(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
