@@ -330,10 +330,7 @@ impl Commands {
                 backtick("a backtick without its partner")
                     .at(Span::new(source, start..end), "")
                     .note("GlusterFS refuses the whole file for it")
-                    .fix(
-                        "if it belongs to a value, quote the value and put a backslash before the backtick",
-                        vec![(Span::new(source, start..start), "\\".into())],
-                    ),
+                    .help("if it belongs to a value, quote the value and put a backslash before the backtick"),
             );
         }
         Commands(found)

@@ -1,0 +1,108 @@
+//! What was probably meant, and applying it.
+
+use crate::diagnostic::{Diagnostics, Severity};
+use crate::volfile::{SourceId, Span};
+
+/// Longer words are not compared: a misspelling in them is not what is wrong.
+const COMPARED_BYTES_MAX: usize = 96;
+
+/// The candidate closest to `word`, if it is close enough to be meant: up to a third of the letters differ.
+pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if word.is_empty() || word.len() > COMPARED_BYTES_MAX {
+        return None;
+    }
+    let lower = word.to_lowercase();
+    let mut best: Option<(usize, &str)> = None;
+    for candidate in candidates {
+        let far = candidate.len().abs_diff(word.len());
+        let limit = (lower.chars().count().max(candidate.len()) / 3).max(1);
+        if candidate == word || candidate.len() > COMPARED_BYTES_MAX || far > limit {
+            continue;
+        }
+        let distance = strsim::osa_distance(&lower, &candidate.to_lowercase());
+        if distance <= limit && best.is_none_or(|(least, _)| distance < least) {
+            best = Some((distance, candidate));
+        }
+    }
+    best.map(|(_, candidate)| candidate)
+}
+
+/// The type that `name` was meant to be: the same last part under another class (`posix`, `features/io-threads`), or
+/// close in letters.
+pub(super) fn nearest_type<'a>(name: &str, types: &[&'a str]) -> Option<&'a str> {
+    let last = |path: &str| path.rsplit('/').next().unwrap_or(path).to_lowercase();
+    let own = last(name);
+    let same = types.iter().copied().find(|candidate| last(candidate) == own);
+    same.or_else(|| nearest(name, types.iter().copied())).or_else(|| {
+        let lasts: Vec<String> = types.iter().map(|t| last(t)).collect();
+        let near = nearest(&own, lasts.iter().map(String::as_str))?;
+        types.iter().copied().find(|t| last(t) == near)
+    })
+}
+
+/// A value that the option takes and that `value` was probably meant to be. `values` is the option's own description
+/// of its values; `fits` decides.
+pub(super) fn nearest_value(value: &str, values: &str, fits: impl Fn(&str) -> bool) -> Option<String> {
+    let compact: String = value.split_whitespace().collect();
+    let variants = [
+        value.trim().to_lowercase(),
+        compact.clone(),
+        // A bare `K` or `M`, as other programs take it.
+        format!("{compact}B"),
+        format!("/{compact}"),
+    ];
+    let starts_as_path = value.contains('/');
+    let plain = variants.into_iter().find(|v| (!v.starts_with('/') || starts_as_path) && v != value && fits(v));
+    plain.or_else(|| {
+        let words = values.split(|c: char| !c.is_alphanumeric() && c != '-' && c != '_').filter(|word| fits(word));
+        nearest(value, words).map(str::to_owned)
+    })
+}
+
+/// Applies to `text` the fixes that point into it, from its end to its beginning, leaving out what overlaps.
+pub(super) fn apply(findings: &Diagnostics, text: &str) -> Option<String> {
+    let mut edits: Vec<&(Span, String)> = findings
+        .iter()
+        .filter(|finding| finding.severity != Severity::Notice)
+        .filter_map(|finding| finding.help.as_ref()?.fix.as_ref())
+        .filter(|fix| fix.edits.iter().all(|(span, _)| span.source == SourceId(0)))
+        .flat_map(|fix| &fix.edits)
+        .collect();
+    edits.sort_by_key(|(span, _)| std::cmp::Reverse((span.start, span.end)));
+    let mut out = text.to_owned();
+    let mut limit = text.len();
+    let mut applied = false;
+    for (span, replacement) in edits {
+        if span.end as usize <= limit {
+            out.replace_range(span.range(), replacement);
+            limit = span.start as usize;
+            applied = true;
+        }
+    }
+    applied.then_some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_word_is_offered_only_when_it_is_near() {
+        let words = ["latency-measurement", "threads", "directory"];
+        assert_eq!(nearest("latency-mesurement", words), Some("latency-measurement"));
+        assert_eq!(nearest("Directory", words), Some("directory"));
+        assert_eq!(nearest("xyz", words), None);
+        assert_eq!(nearest("", words), None);
+    }
+
+    #[test]
+    fn a_type_is_found_by_its_last_part() {
+        let types = ["storage/posix", "debug/io-stats"];
+        let near = |name| nearest_type(name, &types);
+        assert_eq!(near("posix"), Some("storage/posix"));
+        assert_eq!(near("features/io-stats"), Some("debug/io-stats"));
+        assert_eq!(near("storage/posx"), Some("storage/posix"));
+        assert_eq!(near("psix"), Some("storage/posix"));
+        assert_eq!(near("other/thing"), None);
+    }
+}
