@@ -306,6 +306,3 @@ impl Drop for Reply {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -207,6 +207,3 @@ impl std::fmt::Display for Malformed {
 }
 
 impl std::error::Error for Malformed {}
-
-#[cfg(test)]
-mod tests;
