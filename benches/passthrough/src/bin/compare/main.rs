@@ -1,0 +1,128 @@
+//! `compare NAME=DIR...`: does the same work in each folder, turn by turn, and prints medians and ratios.
+//!
+//! The folders are the same disk seen in different ways: through a mount of ours, through the passthrough, directly.
+//! Other load on the machine hits all alike when their turns alternate, so the ratio of a row is the median of the
+//! ratios of its rounds, not the ratio of two medians. The order of the targets shifts by one from round to round.
+
+mod data;
+mod metadata;
+mod report;
+mod target;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::{env, fs, io};
+
+use crate::report::Report;
+use crate::target::Target;
+
+const USAGE: &str = "usage: compare [--quick] [--rounds N] [--only TEXT] [--require RATIO] [--json FILE] NAME=DIR...";
+
+struct Options {
+    quick: bool,
+    rounds: usize,
+    only: String,
+    require: f64,
+    json: Option<PathBuf>,
+    targets: Vec<Target>,
+}
+
+/// One piece of work; it yields one figure per row of the table.
+enum Work {
+    Data(data::Job),
+    Metadata(metadata::Job),
+}
+
+impl Work {
+    /// The rows this work fills, with their units.
+    fn rows(&self) -> Vec<(String, &'static str)> {
+        match self {
+            Self::Data(job) => vec![(job.title(), job.unit())],
+            Self::Metadata(job) => job.titles().into_iter().map(|title| (title, "ops/s")).collect(),
+        }
+    }
+
+    /// Does the work in `target`: one rate per row.
+    fn run(&self, target: &Target) -> io::Result<Vec<f64>> {
+        match self {
+            Self::Data(job) => Ok(vec![job.run(target)?]),
+            Self::Metadata(job) => job.run(target),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let options = match parse(env::args().skip(1)) {
+        Ok(options) => options,
+        Err(message) => {
+            eprintln!("compare: {message}\n{USAGE}");
+            return ExitCode::from(64);
+        }
+    };
+    match compare(&options) {
+        Ok(met) if met => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(2),
+        Err(error) => {
+            eprintln!("compare: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
+    let mut options =
+        Options { quick: false, rounds: 5, only: String::new(), require: 0.0, json: None, targets: Vec::new() };
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
+        match argument.as_str() {
+            "--quick" => options.quick = true,
+            "--rounds" => options.rounds = value()?.parse().map_err(|_| "--rounds needs a number")?,
+            "--only" => options.only = value()?,
+            "--require" => options.require = value()?.parse().map_err(|_| "--require needs a ratio")?,
+            "--json" => options.json = Some(value()?.into()),
+            pair => {
+                let (name, directory) = pair.split_once('=').ok_or(format!("{pair} is not NAME=DIR"))?;
+                options.targets.push(Target::open(name, directory).map_err(|error| format!("{directory}: {error}"))?);
+            }
+        }
+    }
+    match (options.targets.len(), options.rounds) {
+        (0, _) => Err("no targets".to_owned()),
+        (_, 0) => Err("no rounds".to_owned()),
+        _ => Ok(options),
+    }
+}
+
+/// Runs everything and reports; whether every ratio reached what was required.
+fn compare(options: &Options) -> io::Result<bool> {
+    let work = selected(options);
+    let rows = work.iter().flat_map(Work::rows).collect();
+    let mut report = Report::new(rows, options.targets.iter().map(|target| target.name.clone()).collect());
+    for target in &options.targets {
+        data::prepare(target, data::file_bytes(options.quick))?;
+    }
+    for round in 0..options.rounds {
+        let mut row = 0;
+        for piece in &work {
+            let count = piece.rows().len();
+            for turn in 0..options.targets.len() {
+                let index = (turn + round) % options.targets.len();
+                let rates = piece.run(&options.targets[index])?;
+                report.add(row, index, &rates);
+            }
+            row += count;
+        }
+        eprintln!("round {} of {} done", round + 1, options.rounds);
+    }
+    print!("{}", report.table(options.require));
+    if let Some(path) = &options.json {
+        fs::write(path, report.json(options.quick, options.rounds))?;
+    }
+    Ok(report.lowest_ratio() >= options.require)
+}
+
+fn selected(options: &Options) -> Vec<Work> {
+    let data = data::Job::all(options.quick).into_iter().map(Work::Data);
+    let metadata = metadata::Job::all(options.quick).into_iter().map(Work::Metadata);
+    data.chain(metadata).filter(|work| work.rows().iter().any(|(title, _)| title.contains(&options.only))).collect()
+}
