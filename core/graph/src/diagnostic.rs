@@ -245,7 +245,7 @@ impl Diagnostics {
         Self::default()
     }
 
-    /// Adds a finding; beyond [`DIAGNOSTICS_MAX`] it is only counted.
+    /// Adds a finding. Beyond [`DIAGNOSTICS_MAX`] it is only counted; but an error takes the place of a lesser one.
     pub fn push(&mut self, diagnostic: Diagnostic) {
         match diagnostic.severity {
             Severity::Error => self.errors += 1,
@@ -254,9 +254,18 @@ impl Diagnostics {
         }
         if self.list.len() < DIAGNOSTICS_MAX {
             self.list.push(diagnostic);
-        } else {
-            self.dropped += 1;
+            return;
         }
+        self.dropped += 1;
+        if diagnostic.severity == Severity::Error && self.errors <= DIAGNOSTICS_MAX {
+            let lesser = self.list.iter_mut().rev().find(|kept| kept.severity != Severity::Error);
+            lesser.into_iter().for_each(|kept| *kept = diagnostic.clone());
+        }
+    }
+
+    /// Whether there are as many errors as are kept: further ones need no details.
+    pub fn is_full_of_errors(&self) -> bool {
+        self.errors >= DIAGNOSTICS_MAX
     }
 
     /// Puts the findings in the order of their places; what has no place comes last.
@@ -347,5 +356,16 @@ mod tests {
         assert_eq!(found.iter().count(), DIAGNOSTICS_MAX);
         assert_eq!(found.dropped(), 1);
         assert_eq!(found.error_count(), DIAGNOSTICS_MAX + 1);
+    }
+
+    #[test]
+    fn an_error_beyond_the_limit_is_shown_in_the_place_of_a_warning() {
+        let mut found = Diagnostics::new();
+        for _ in 0..DIAGNOSTICS_MAX {
+            found.push(Diagnostic::warning(Code::Secret, "x"));
+        }
+        found.push(Diagnostic::error(Code::Syntax, "y"));
+        assert_eq!(found.iter().count(), DIAGNOSTICS_MAX);
+        assert_eq!(found.iter().filter(|d| d.severity == Severity::Error).count(), 1);
     }
 }

@@ -4,6 +4,9 @@
 
 /// Whether all of `name` fits `pattern`. Takes time of at most the product of both lengths.
 pub(crate) fn matches(pattern: &str, name: &str) -> bool {
+    if !pattern.contains(['*', '?', '[']) {
+        return pattern == name;
+    }
     let pattern: Vec<char> = pattern.chars().collect();
     let name: Vec<char> = name.chars().collect();
     let (mut p, mut n) = (0, 0);

@@ -181,7 +181,7 @@ fn two_hundred_xlators_are_checked_in_ten_milliseconds() {
     // The best of some runs: the machine does other things too. Without optimization everything takes longer.
     let best = (0..20).map(|_| run(&text, &types, &Overrides::default()).summary.elapsed.unwrap()).min().unwrap();
     println!("200 xlators: {best:?}");
-    let factor = if cfg!(debug_assertions) { 5 } else { 1 };
+    let factor = if cfg!(debug_assertions) { 20 } else { 1 };
     assert!(best < Duration::from_millis(10) * factor, "{best:?}");
 }
 
@@ -201,6 +201,21 @@ fn a_chain_of_the_greatest_length_upside_down_is_refused_in_time() {
     assert!(checked.findings.dropped() > 1000);
     assert!(checked.plan.is_none());
     assert!(checked.summary.elapsed.unwrap() < Duration::from_secs(20));
+}
+
+#[test]
+fn a_file_full_of_mistakes_is_checked_in_time() {
+    let mut text = String::new();
+    for i in 0..4000 {
+        let options: String = (0..20).map(|o| format!("option latency-{o}-mesurement-{i} on ")).collect();
+        let names: String = (0..20).map(|n| format!("a-rather-long-name-of-a-volume-{}-{n} ", i * 7)).collect();
+        text += &format!("volume a-rather-long-name-{i} type debug/io-stats {options} subvolumes {names} end-volume\n");
+    }
+    text.truncate(brickwork_graph::volfile::FILE_BYTES_MAX);
+    let checked = run(&text, &common::all(), &Overrides::default());
+    println!("{} bytes, {} errors: {:?}", text.len(), checked.findings.error_count(), checked.summary.elapsed);
+    assert!(checked.findings.is_full_of_errors());
+    assert!(checked.summary.elapsed.unwrap() < Duration::from_secs(30));
 }
 
 #[test]

@@ -192,6 +192,9 @@ fn summary() -> Summary {
 }
 
 proptest! {
+    // A failure prints its seed and its smallest input; nothing is written beside the sources.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn what_is_printed_is_read_as_what_was_printed(file in volfile()) {
         // Empty lines in a few places carry no meaning and are settled by the first reading.

@@ -2,28 +2,35 @@
 
 use super::model::Model;
 use super::suggest::nearest;
-use crate::diagnostic::{Code, DIAGNOSTICS_MAX, Diagnostic, Diagnostics};
-use crate::volfile::{Span, shorten};
-use std::collections::{HashMap, VecDeque};
+use super::types::{Fate, fate};
+use crate::diagnostic::{Code, Diagnostic, Diagnostics};
+use crate::volfile::{Span, Word, shorten};
+use brickwork_api::Arity;
+use std::collections::{HashMap, HashSet, VecDeque};
+
+/// Names that are compared with undefined ones in one file, all in all: a suggestion is not worth more time.
+const COMPARISONS_MAX: usize = 200_000;
 
 /// Resolves the names of subvolumes, finds the top and marks what is below it.
 pub(super) fn resolve(model: &mut Model<'_>, findings: &mut Diagnostics) {
     let before = findings.error_count();
     let names = names(model, findings);
+    let names_are_sound = findings.error_count() == before;
     let meant = edges(model, &names, findings);
+    let before = findings.error_count();
     cycles(model, findings);
-    let edges_are_sound = findings.error_count() == before;
+    model.is_layered = names_are_sound && findings.error_count() == before;
     find_root(model, &names, findings);
     let Some(root) = model.root else { return };
     model.live = reach(model, root, |model, i| model.volumes[i].children.iter().flatten().copied().collect());
-    if !model.syntax_is_broken {
-        unreachable(model, root, &meant, findings);
+    // Where the shape is not certain, who stands on whom is not either.
+    let shape_is_certain = model.is_layered && !model.syntax_is_broken;
+    if let (true, Some(meant)) = (shape_is_certain, &meant) {
+        unreachable(model, root, meant, findings);
     }
-    if !edges_are_sound || model.syntax_is_broken {
-        // What is below the top is not certain: look at all, so that one run finds everything.
-        if model.arguments.volume_name.is_none() {
-            model.live.fill(true);
-        }
+    if !(shape_is_certain && findings.error_count() == 0) && model.arguments.volume_name.is_none() {
+        // No graph is built: look at all volumes, so that one run finds everything.
+        model.live.fill(true);
     }
 }
 
@@ -52,31 +59,40 @@ fn names<'a>(model: &Model<'a>, findings: &mut Diagnostics) -> HashMap<&'a str, 
     out
 }
 
-/// Fills in the children. Returns the volumes that an undefined name was probably meant to be.
-fn edges(model: &mut Model<'_>, names: &HashMap<&str, usize>, findings: &mut Diagnostics) -> Vec<usize> {
+/// Fills in the children. Returns the volumes that undefined and missing names were probably meant to be, or nothing
+/// if that is not known of all.
+fn edges(model: &mut Model<'_>, names: &HashMap<&str, usize>, findings: &mut Diagnostics) -> Option<Vec<usize>> {
     let mut meant = Vec::new();
+    let mut all_known = true;
+    let mut compared = 0;
     for index in 0..model.volumes.len() {
         let mut seen: HashMap<&str, Span> = HashMap::new();
         let mut children = Vec::with_capacity(model.volumes[index].subvolumes.len());
         for word in &model.volumes[index].subvolumes {
             if let Some(first) = seen.insert(&word.text, word.span) {
-                findings.push(twice(&word.text, word.span, first));
+                findings.push(twice(model, word, first));
                 continue;
             }
             let child = names.get(word.text.as_str()).copied();
             if child.is_none() {
-                // Comparing costs; nobody reads suggestions beyond the findings that are kept.
-                let near = (findings.error_count() < DIAGNOSTICS_MAX)
-                    .then(|| nearest_volume(model, index, &word.text))
-                    .flatten();
+                compared += index;
+                let may_compare = compared < COMPARISONS_MAX && !findings.is_full_of_errors();
+                let near = may_compare.then(|| nearest_volume(model, index, &word.text)).flatten();
+                all_known &= near.is_some();
                 meant.extend(near);
                 findings.push(undefined(model, index, &word.text, word.span, near));
             }
             children.push(child);
         }
+        // A filter that stands on nothing was probably meant to stand on the volume before it.
+        let wants_one =
+            !matches!(fate(model, model.volumes[index].kind_name()), Fate::Layer(Arity::Leaf) | Fate::Missing);
+        if children.is_empty() && wants_one {
+            meant.extend(index.checked_sub(1));
+        }
         model.volumes[index].children = children;
     }
-    meant
+    all_known.then_some(meant)
 }
 
 fn nearest_volume(model: &Model<'_>, index: usize, name: &str) -> Option<usize> {
@@ -85,12 +101,14 @@ fn nearest_volume(model: &Model<'_>, index: usize, name: &str) -> Option<usize> 
     model.volumes.iter().position(|v| v.name.text == near)
 }
 
-fn twice(name: &str, span: Span, first: Span) -> Diagnostic {
-    Diagnostic::error(Code::DuplicateOption, format!("subvolume `{}` is named twice", shorten(name)))
-        .at(span, "again here")
+fn twice(model: &Model<'_>, word: &Word, first: Span) -> Diagnostic {
+    let text = &model.sources.get(word.span.source).text()[..word.span.start as usize];
+    let with_blanks = Span { start: text.trim_end().len() as u32, ..word.span };
+    Diagnostic::error(Code::DuplicateOption, format!("subvolume `{}` is named twice", shorten(&word.text)))
+        .at(word.span, "again here")
         .and(first, "first here")
         .note("GlusterFS takes the volume for two: cluster/distribute would give it a double share")
-        .fix("remove one", vec![(span, String::new())])
+        .fix("remove one", vec![(with_blanks, String::new())])
 }
 
 fn undefined(model: &Model<'_>, index: usize, name: &str, span: Span, near: Option<usize>) -> Diagnostic {
@@ -113,22 +131,22 @@ fn undefined(model: &Model<'_>, index: usize, name: &str, span: Span, near: Opti
 /// Reports volumes that stand on each other in a circle, and names that are defined only later.
 fn cycles(model: &mut Model<'_>, findings: &mut Diagnostics) {
     let component = components(model);
-    let mut reported: Vec<usize> = Vec::new();
+    let mut reported = HashSet::new();
     for index in 0..model.volumes.len() {
         for place in 0..model.volumes[index].children.len() {
             let Some(child) = model.volumes[index].children[place] else { continue };
             if child < index {
                 continue;
             }
-            let finding = if component[child] != component[index] {
-                Some(forward(model, index, place, child))
-            } else if reported.contains(&component[index]) {
-                None
-            } else {
-                reported.push(component[index]);
-                Some(cycle(model, index, place, child))
-            };
-            finding.into_iter().for_each(|finding| findings.push(finding));
+            let is_cycle = component[child] == component[index];
+            if is_cycle && !reported.insert(component[index]) {
+                continue;
+            }
+            findings.push(match (findings.is_full_of_errors(), is_cycle) {
+                (true, _) => Diagnostic::error(Code::UndefinedSubvolume, ""),
+                (false, true) => cycle(model, index, child),
+                (false, false) => forward(model, index, child),
+            });
         }
     }
 }
@@ -139,7 +157,7 @@ fn word_span(model: &Model<'_>, index: usize, child: usize) -> Span {
     word.map_or(node.name.span, |word| word.span)
 }
 
-fn forward(model: &Model<'_>, index: usize, _place: usize, child: usize) -> Diagnostic {
+fn forward(model: &Model<'_>, index: usize, child: usize) -> Diagnostic {
     let name = shorten(&model.volumes[child].name.text).into_owned();
     let user = shorten(&model.volumes[index].name.text).into_owned();
     let defined = model.volumes[child].name.span;
@@ -151,7 +169,7 @@ fn forward(model: &Model<'_>, index: usize, _place: usize, child: usize) -> Diag
         .help(format!("move volume `{name}` up, above `{user}`: a volfile is written from the bottom to the top"))
 }
 
-fn cycle(model: &Model<'_>, index: usize, place: usize, child: usize) -> Diagnostic {
+fn cycle(model: &Model<'_>, index: usize, child: usize) -> Diagnostic {
     let name = |i: usize| shorten(&model.volumes[i].name.text).into_owned();
     let note = "GlusterFS 10.3 logs a line and leaves the edge out";
     if child == index {
@@ -170,7 +188,6 @@ fn cycle(model: &Model<'_>, index: usize, place: usize, child: usize) -> Diagnos
         names.drain(SHOWN_MAX / 2..names.len() - SHOWN_MAX / 2);
         names.insert(SHOWN_MAX / 2, "…".to_owned());
     }
-    let _ = place;
     let mut finding = Diagnostic::error(Code::Cycle, format!("the graph has a cycle: {}", names.join(" → ")))
         .at(word_span(model, index, child), format!("`{}` stands on `{}` …", name(index), name(child)))
         .and(model.volumes[index].name.span, "the cycle starts here");

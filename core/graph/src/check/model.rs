@@ -75,8 +75,12 @@ pub(super) struct Model<'a> {
     /// The top, and whether each volume is it or below it. Nothing is if the top is not known.
     pub root: Option<usize>,
     pub live: Vec<bool>,
+    /// Whether names are unique and every volume stands only on volumes above it in the file.
+    pub is_layered: bool,
     /// Whether the parser found the text wrong.
     pub syntax_is_broken: bool,
+    /// Where: what stands there may not be what was meant.
+    suspect: Vec<Span>,
 }
 
 impl<'a> Model<'a> {
@@ -108,6 +112,8 @@ impl<'a> Model<'a> {
             live: vec![false; volumes.len()],
             volumes,
             root: None,
+            is_layered: false,
+            suspect: problems.iter().filter_map(|p| Some(p.primary.as_ref()?.span)).collect(),
             syntax_is_broken: !problems.is_empty(),
         }
     }
@@ -126,6 +132,11 @@ impl<'a> Model<'a> {
     /// The volumes that are to be built.
     pub fn live(&self) -> impl Iterator<Item = (usize, &Node<'a>)> {
         self.volumes.iter().enumerate().filter(|(i, _)| self.live[*i])
+    }
+
+    /// Whether the parser already said something about this place.
+    pub fn is_suspect(&self, span: Span) -> bool {
+        self.suspect.iter().any(|bad| bad.source == span.source && bad.start < span.end && span.start < bad.end)
     }
 
     /// Whether `--skip-type` names the type.

@@ -48,6 +48,9 @@ pub(super) fn duplicates(model: &Model<'_>, findings: &mut Diagnostics) {
 pub(super) fn check(model: &Model<'_>, findings: &mut Diagnostics) {
     let mut quiet = Quiet::default();
     for (_, node) in model.live() {
+        if findings.is_full_of_errors() {
+            break;
+        }
         for setting in &node.settings {
             check_setting(model, node, setting, &mut quiet, findings);
         }
@@ -70,6 +73,9 @@ fn check_setting<'a>(
     let spec = kind.and_then(|kind| spec_of(kind, &setting.key));
     if spec.is_some_and(|spec| spec.secret) || is_secret_key(&setting.key) {
         findings.push(secret(model, setting));
+    }
+    if model.is_suspect(setting.value_span) || model.is_suspect(setting.key_span) {
+        return;
     }
     if setting.value.is_empty() {
         findings.push(empty_value(setting));

@@ -12,7 +12,9 @@ const SERVER: &str = "protocol/server";
 /// Checks the order of the layers that are to be built, and the places of their bricks.
 pub(super) fn check(model: &Model<'_>, findings: &mut Diagnostics) {
     shared_directories(model, findings);
-    locks(model, findings);
+    if model.is_layered {
+        locks(model, findings);
+    }
 }
 
 /// Two bricks in one directory write each other's metadata; one inside the other shows up in it as files.

@@ -51,7 +51,7 @@ pub(super) fn nearest_value(value: &str, values: &str, fits: impl Fn(&str) -> bo
         format!("{compact}B"),
         format!("/{compact}"),
     ];
-    let starts_as_path = value.contains('/');
+    let starts_as_path = value.contains('/') && !value.contains(char::is_whitespace);
     let plain = variants.into_iter().find(|v| (!v.starts_with('/') || starts_as_path) && v != value && fits(v));
     plain.or_else(|| {
         let words = values.split(|c: char| !c.is_alphanumeric() && c != '-' && c != '_').filter(|word| fits(word));

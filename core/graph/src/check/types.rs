@@ -105,7 +105,7 @@ fn missing(model: &Model<'_>, kind: &str, volumes: &[usize]) -> Diagnostic {
 fn skippable(model: &Model<'_>, volumes: &[usize], kind: &str, finding: Diagnostic) -> Diagnostic {
     let filters = volumes.iter().all(|i| model.volumes[*i].subvolumes.len() == 1);
     if filters && kind != "mount/fuse" {
-        finding.help(format!("`--skip-type {kind}` leaves it out, with what it would do"))
+        finding.help(format!("`--skip-type {kind}` builds the graph without it and what it does"))
     } else if kind == "mount/fuse" {
         finding.help("remove the volume; the one below it becomes the top")
     } else {
@@ -132,7 +132,11 @@ fn check_arity(model: &Model<'_>, index: usize, arity: Arity, findings: &mut Dia
     if node.broken || arity.admits(found) {
         return;
     }
-    let message = format!("`{}` takes {}, found {found}", node.kind_name(), arity.words());
+    let kind = node.kind_name();
+    let message = match fate(model, kind) {
+        Fate::LeftOut => format!("`{kind}` is left out, and needs exactly 1 subvolume in its place, found {found}"),
+        _ => format!("`{kind}` takes {}, found {found}", arity.words()),
+    };
     let finding = Diagnostic::error(Code::Arity, message);
     findings.push(if found == 0 { too_few(model, index, finding) } else { too_many(node, arity, finding) });
 }

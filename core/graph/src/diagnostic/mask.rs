@@ -90,20 +90,22 @@ impl Masked {
 fn secrets(text: &str) -> Vec<(usize, usize)> {
     let mut out = Vec::new();
     let mut line_start = 0;
-    let mut owed = false;
+    let (mut owed, mut in_string) = (false, false);
     for line in text.split_inclusive('\n') {
         let end = line.trim_end().len();
         let start = line.len() - line.trim_start().len();
         let begins_statement = Keyword::exact(first_word(line)).is_some();
         if owed && start < end && !begins_statement {
             out.push((line_start + start, line_start + end));
-            owed = false;
+            owed = line.matches('"').count() % 2 == 0 && in_string;
         } else if start < end {
             let found = secret_of_line(line);
-            owed = found.is_some_and(|(start, end)| start == end);
-            if let Some((start, end)) = found.filter(|_| !owed) {
+            if let Some((start, end)) = found.filter(|(start, end)| start < end) {
                 out.push((line_start + start, line_start + end));
             }
+            // The string, or the whole value, is on the next line.
+            in_string = found.is_some_and(|(start, end)| line[start..end].matches('"').count() % 2 == 1);
+            owed = in_string || found.is_some_and(|(start, end)| start == end);
         }
         line_start += line.len();
     }
@@ -183,6 +185,7 @@ mod tests {
             "option \"password\" hunter2 hunter3",
             "*.password=hunter2",
             "option password\n  hunter2\n",
+            "option password \"a\nhunter2\nhunter2\"\n",
             "x.auth.login.y.password=hunter2",
             "volume a type b option password hunter2 option c d end-volume",
         ] {

@@ -38,7 +38,7 @@ impl Diagnostics {
             out.push_str("\n\n");
         }
         if self.dropped > 0 {
-            let _ = writeln!(out, "… {} more findings are not shown\n", self.dropped);
+            let _ = writeln!(out, "… at least {} more findings are not shown\n", self.dropped);
         }
         let _ = writeln!(out, "{}", self.summary_line(sources, summary));
         let worst = self.iter().min_by_key(|d| d.severity);

@@ -198,24 +198,43 @@ impl<'a> Lexer<'a, '_> {
         } else {
             Cow::Borrowed(&self.text[piece..at])
         };
-        self.at = if closed { at + 1 } else { at };
         if !closed {
-            self.unclosed_string(open, at);
+            return self.unclosed_string(open, at);
         }
+        self.at = at + 1;
         self.long_word(open, content.len());
         self.nul_byte(open, &content);
         TokenKind::Word { text: content, quoted: true }
     }
 
-    fn unclosed_string(&mut self, open: usize, end: usize) {
-        let end = open + self.text[open..end].trim_end().len();
-        let (span, close) = (self.span(open, end), self.span(end, end));
+    /// A string that its line does not close. If it is closed soon after, and no statement begins in between, it is
+    /// taken to go over these lines; otherwise it ends with its line.
+    fn unclosed_string(&mut self, open: usize, line_end: usize) -> TokenKind<'a> {
+        let rest = &self.text[line_end..];
+        let (end, replacement, over_lines) = match rest.find('"').filter(|close| continues_string(&rest[..*close])) {
+            Some(close) => {
+                (line_end + close + 1, self.text[open..line_end + close + 1].replace(['\r', '\n'], ""), true)
+            }
+            None => {
+                let end = open + self.text[open..line_end].trim_end().len();
+                (end, format!("{}\"", &self.text[open..end]), false)
+            }
+        };
+        let span = self.span(open, end);
+        let (label, help) = match over_lines {
+            true => ("it goes over the end of the line", "write it on one line"),
+            false => ("no `\"` follows on this line", "close the string"),
+        };
         (self.report)(
             syntax_error("a string is not closed on its line")
-                .at(span, "no `\"` follows on this line")
+                .at(span, label)
                 .note("GlusterFS joins the lines, drops the newline and prints it on its standard output")
-                .fix("close the string", vec![(close, "\"".into())]),
+                .fix(help, vec![(span, replacement)]),
         );
+        self.at = if over_lines { end } else { line_end };
+        let content_end = if over_lines { end - 1 } else { end };
+        let content = self.text[open + 1..content_end].replace(['\r', '\n'], "");
+        TokenKind::Word { text: Cow::Owned(content), quoted: true }
     }
 
     fn word(&mut self) -> TokenKind<'a> {
@@ -234,8 +253,8 @@ impl<'a> Lexer<'a, '_> {
                 b'\\' => {
                     stray.get_or_insert(self.at);
                     self.at += 1;
-                    // What it would escape belongs to the same word, except that it cannot glue two words.
-                    if bytes.get(self.at).is_some_and(|b| !is_blank(*b)) {
+                    // What it would escape in a shell, also a blank, belongs to the same word.
+                    if bytes.get(self.at).is_some_and(|b| !matches!(b, b'\r' | b'\n')) {
                         self.at += 1;
                     }
                 }
@@ -262,13 +281,15 @@ impl<'a> Lexer<'a, '_> {
 
     fn stray_backslash(&mut self, at: usize, start: usize) {
         let word = &self.text[start..self.at];
-        let quoted = format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""));
+        // Before a blank it was meant as in a shell.
+        let value = word.replace("\\ ", " ").replace('\\', "\\\\").replace('"', "\\\"");
+        let quoted = format!("\"{value}\"");
         let (span, whole) = (self.span(at, at + 1), self.span(start, self.at));
         (self.report)(
             syntax_error("a backslash outside quotes")
                 .at(span, "")
                 .note("GlusterFS drops it and takes what follows for another word")
-                .fix("if it belongs to the word, quote the word and double the backslash", vec![(whole, quoted)]),
+                .fix("quote the word; in quotes a backslash is doubled, and a blank needs none", vec![(whole, quoted)]),
         );
     }
 
@@ -291,6 +312,18 @@ impl<'a> Lexer<'a, '_> {
             (self.report)(syntax_error("a word contains a NUL byte").at(span, ""));
         }
     }
+}
+
+/// Whether `text`, from the end of a line to the next quote, may be the rest of a string: a few lines, and none begins
+/// like a statement or a comment.
+fn continues_string(text: &str) -> bool {
+    const LINES_MAX: usize = 3;
+    let lines = || text.split('\n').skip(1);
+    let begins_anew = |line: &str| {
+        let first = line.split_ascii_whitespace().next().unwrap_or("");
+        first.starts_with('#') || Keyword::near(first).is_some() || line.contains('`')
+    };
+    lines().count() <= LINES_MAX && !text.contains('\\') && !lines().any(begins_anew)
 }
 
 fn is_blank(byte: u8) -> bool {
@@ -411,14 +444,16 @@ mod tests {
         let (tokens, found) = lex("\"a b\nc");
         assert_eq!(tokens, ["\"a b\"", "c"]);
         assert_eq!(found, ["a string is not closed on its line"]);
+        assert_eq!(lex("\"a\nb\" c").0, ["\"ab\"", "c"]);
+        assert_eq!(lex("\"a\noption \"b\"").0, ["\"a\"", "<option>", "\"b\""]);
         assert_eq!(lex("\"a\\\nc").0, ["\"a\\\"", "c"]);
         assert_eq!(lex("\"a\\").1.len(), 1);
     }
 
     #[test]
     fn a_backslash_in_a_word_is_an_error_and_the_word_stays_whole() {
-        let (tokens, found) = lex("a\\b c\\ d\\ö");
-        assert_eq!(tokens, ["a\\b", "c\\", "d\\ö"]);
+        let (tokens, found) = lex("a\\b c\\ d\\ö e\\");
+        assert_eq!(tokens, ["a\\b", "c\\ d\\ö", "e\\"]);
         assert_eq!(found.len(), 3);
     }
 

@@ -13,9 +13,12 @@
 //!
 //! After a problem the parser goes on with what was probably meant, so that one mistake gives one message.
 
+mod shape;
+mod statements;
+
 use super::lexer::{Keyword, Token, TokenKind, tokens};
 use super::source::{FILE_BYTES_MAX, SourceFault, SourceId, Sources, Span};
-use super::tree::{Comment, Entry, Statement, Volfile, Volume, Word};
+use super::tree::{Comment, Entry, Volfile, Volume, Word};
 use crate::diagnostic::{Code, Diagnostic};
 use std::collections::HashSet;
 
@@ -405,219 +408,6 @@ impl<'a> Parser<'a> {
             }
         }
     }
-
-    fn type_statement(&mut self, volume: &mut Volume, leading: Vec<Comment>) {
-        let first = self.tokens[self.at].first_of_line;
-        let mut entry = self.begin(leading, ());
-        let keyword = entry.span;
-        let Some(word) = self.word(&mut entry, first) else {
-            self.syntax("`type` without a name", keyword, "")
-                .add_help("write `type CLASS/NAME`, for example `type storage/posix`");
-            return;
-        };
-        let extra = self.rest_of_line(&mut entry);
-        self.too_many(&extra, "`type` takes one word", word.span);
-        self.finish(&mut entry);
-        volume.body.push(entry.with(Statement::Type(word)));
-    }
-
-    fn option_statement(&mut self, volume: &mut Volume, leading: Vec<Comment>, keep: bool) {
-        let first = self.tokens[self.at].first_of_line;
-        let mut entry = self.begin(leading, ());
-        let keyword = entry.span;
-        let Some(key) = self.word(&mut entry, first) else {
-            self.syntax("`option` without a name and a value", keyword, "").add_help("write `option NAME VALUE`");
-            return;
-        };
-        let Some(value) = self.word(&mut entry, first) else {
-            let name = shorten(&key.text).into_owned();
-            self.syntax(format!("option `{name}` has no value"), key.span, "")
-                .add_help(&format!("write `option {name} VALUE`"));
-            return;
-        };
-        let extra = self.rest_of_line(&mut entry);
-        self.spare_value_words(&key, &value, &extra);
-        self.finish(&mut entry);
-        if keep {
-            volume.body.push(entry.with(Statement::Option { key, value }));
-        }
-    }
-
-    fn spare_value_words(&mut self, key: &Word, value: &Word, extra: &[Word]) {
-        let Some(last) = extra.last() else { return };
-        let name = shorten(&key.text).into_owned();
-        let all = value.span.to(last.span);
-        let raw = &self.text[all.range()];
-        let d = self
-            .problems_syntax(format!("option `{name}` takes one value"), extra[0].span.to(last.span))
-            .label("one word too many");
-        // Only plain words on one line can be joined without guessing.
-        if raw.contains(['"', '\\', '`', '\n', '#']) {
-            d.add_help("quote the whole value if it contains blanks, or begin the next statement with its keyword");
-        } else {
-            let joined = format!("\"{raw}\"");
-            d.help_fix("quote a value that contains blanks", all, joined);
-        }
-    }
-
-    fn problems_syntax(&mut self, message: String, span: Span) -> &mut Diagnostic {
-        self.syntax(message, span, "")
-    }
-
-    fn subvolumes_statement(&mut self, volume: &mut Volume, leading: Vec<Comment>) {
-        let first = self.tokens[self.at].first_of_line;
-        let mut entry = self.begin(leading, ());
-        let keyword = entry.span;
-        let mut words: Vec<Word> = Vec::new();
-        loop {
-            let Some(at) = self.peek_at() else { break };
-            let token = &self.tokens[at];
-            if let (TokenKind::Word { text, quoted: false }, true) = (&token.kind, token.first_of_line)
-                && Keyword::near(text).is_some()
-                && !self.names.contains(text.as_ref())
-            {
-                break;
-            }
-            let Some(word) = self.word(&mut entry, first) else { break };
-            if words.len() == SUBVOLUMES_PER_VOLUME_MAX {
-                let message = format!("more than {SUBVOLUMES_PER_VOLUME_MAX} subvolumes of a volume");
-                self.problem(Diagnostic::error(Code::Limit, message).at(word.span, "from here on"));
-            }
-            if words.len() <= SUBVOLUMES_PER_VOLUME_MAX {
-                words.push(word);
-            }
-        }
-        words.truncate(SUBVOLUMES_PER_VOLUME_MAX);
-        if words.is_empty() {
-            self.syntax("`subvolumes` without a name", keyword, "")
-                .add_help("name the volumes below, or leave the line out if there are none");
-            return;
-        }
-        self.finish(&mut entry);
-        volume.body.push(entry.with(Statement::Subvolumes(words)));
-    }
-
-    /// Words where a statement should begin. Two words on a line are probably an option without its keyword.
-    fn stray_words(&mut self, volume: &mut Volume, leading: Vec<Comment>) {
-        let mut entry = self.begin(leading, ());
-        let first = entry.span;
-        let rest = self.rest_of_line(&mut entry);
-        let word = shorten(&self.text[first.range()]).into_owned();
-        let [value] = rest.as_slice() else {
-            self.syntax(format!("`{word}` begins no statement"), entry.span, "")
-                .add_help("a statement begins with `type`, `option`, `subvolumes` or `end-volume`");
-            return;
-        };
-        self.syntax(format!("`{word}` begins no statement"), first, "").help_fix(
-            "an option begins with the word `option`",
-            Span { end: first.start, ..first },
-            "option ".to_owned(),
-        );
-        let key = Self::word_of(self.tokens_at(first));
-        let value = value.clone();
-        self.finish(&mut entry);
-        volume.body.push(entry.with(Statement::Option { key, value }));
-    }
-
-    fn tokens_at(&self, span: Span) -> Token<'a> {
-        let index = self.tokens.partition_point(|t| t.span.start < span.start);
-        self.tokens[index].clone()
-    }
-
-    fn too_many(&mut self, extra: &[Word], message: &str, first: Span) {
-        let Some(last) = extra.last() else { return };
-        let span = extra[0].span.to(last.span);
-        let all = first.to(last.span);
-        let raw = &self.text[all.range()];
-        let quoted = (!raw.contains(['"', '\\', '`', '\n'])).then(|| format!("\"{raw}\""));
-        let d = self.syntax(message, span, "one word too many");
-        match quoted {
-            Some(quoted) => d.help_fix("quote a name that contains blanks", all, quoted),
-            None => d.add_help("remove it"),
-        }
-    }
-
-    fn unclosed(&mut self, volume: &mut Volume, leading: Vec<Comment>) {
-        let name = shorten(&volume.name().text).into_owned();
-        let head = volume.name().span;
-        let message = format!("volume `{name}` is not closed");
-        let next = self.next_span();
-        let diagnostic = Diagnostic::error(Code::UnclosedVolume, message);
-        let diagnostic = if self.next() == Next::End {
-            let newline = if self.text.ends_with('\n') { "" } else { "\n" };
-            diagnostic
-                .at(head, "this one has no `end-volume`")
-                .fix("add `end-volume` at the end of the file", vec![(next, format!("{newline}end-volume\n"))])
-        } else {
-            let here = Span { end: next.start, ..next };
-            diagnostic
-                .at(next, "a new volume starts here")
-                .and(head, "this one has no `end-volume`")
-                .fix("add `end-volume` before this line", vec![(here, "end-volume\n\n".into())])
-        };
-        self.problem(diagnostic);
-        volume.end.leading = leading;
-    }
-
-    /// The order and number of a volume's statements.
-    fn shape(&mut self, volume: &Volume) {
-        let mut kinds = volume.body.iter().filter(|e| matches!(e.node, Statement::Type(_)));
-        match kinds.next() {
-            None => self.without_type(volume),
-            Some(kind) => {
-                if !matches!(volume.body[0].node, Statement::Type(_)) {
-                    self.type_not_first(volume, kind);
-                }
-                for second in kinds {
-                    self.second_statement("type", volume, kind.span, second.span);
-                }
-            }
-        }
-        let mut lists = volume.body.iter().filter(|e| matches!(e.node, Statement::Subvolumes(_)));
-        if let Some(first) = lists.next() {
-            for second in lists {
-                self.second_statement("subvolumes", volume, first.span, second.span);
-            }
-        }
-    }
-
-    fn without_type(&mut self, volume: &Volume) {
-        let name = volume.name();
-        let span = name.span;
-        let shown = shorten(&name.text).into_owned();
-        // A `type` without its word was reported where it stands.
-        let reported = self.problems.last().is_some_and(|d| {
-            d.message.starts_with("`type`") && d.primary.as_ref().is_some_and(|l| l.span.start > span.start)
-        });
-        if !reported {
-            self.syntax(format!("volume `{shown}` has no type"), span, "")
-                .add_help("write `type CLASS/NAME` as its first line, for example `type storage/posix`");
-        }
-    }
-
-    fn type_not_first(&mut self, volume: &Volume, kind: &Entry<Statement>) {
-        let first = &volume.body[0];
-        let name = shorten(&volume.name().text).into_owned();
-        let d = Diagnostic::error(Code::Syntax, format!("the type of `{name}` comes after other statements"))
-            .at(kind.span, "")
-            .and(first.span, "this stands before it")
-            .note("GlusterFS wants `type` first, because it decides what the options mean")
-            .help("move `type` to the line after `volume`");
-        self.problem(d);
-    }
-
-    fn second_statement(&mut self, what: &str, volume: &Volume, first: Span, second: Span) {
-        let name = shorten(&volume.name().text).into_owned();
-        let help = match what {
-            "type" => "remove one of them",
-            _ => "name all subvolumes in one statement; it may go over several lines",
-        };
-        let d = Diagnostic::error(Code::Syntax, format!("`{what}` is given twice in volume `{name}`"))
-            .at(second, "again here")
-            .and(first, "first here")
-            .help(help);
-        self.problem(d);
-    }
 }
 
 impl<T> Entry<T> {
@@ -640,13 +430,6 @@ impl Diagnostic {
     fn help_fix(&mut self, text: &str, span: Span, replacement: String) {
         *self = std::mem::replace(self, Diagnostic::error(self.code, "")).fix(text, vec![(span, replacement)]);
     }
-
-    fn label(&mut self, text: &str) -> &mut Self {
-        if let Some(label) = &mut self.primary {
-            text.clone_into(&mut label.text);
-        }
-        self
-    }
 }
 
 /// A word as it may stand in a message: long ones are cut, control characters shown as escapes.
@@ -656,15 +439,14 @@ pub(crate) fn shorten(word: &str) -> std::borrow::Cow<'_, str> {
     if !long && !word.contains(char::is_control) {
         return word.into();
     }
-    let mut out: String = word
-        .chars()
-        .take(SHOWN_CHARS_MAX)
-        .flat_map(|c| {
-            let escaped = if c.is_control() { Some(c.escape_default()) } else { None };
-            let plain = if c.is_control() { None } else { Some(c) };
-            escaped.into_iter().flatten().chain(plain)
-        })
-        .collect();
+    let mut out = String::new();
+    for c in word.chars().take(SHOWN_CHARS_MAX) {
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
     if long {
         out.push('…');
     }

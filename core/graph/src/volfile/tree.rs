@@ -33,9 +33,9 @@ impl Volume {
         &self.head.node
     }
 
-    /// The type, the last one if there are several; `None` in a broken volume.
+    /// The type, the first one if there are several; `None` in a broken volume.
     pub fn kind(&self) -> Option<&Word> {
-        self.body.iter().rev().find_map(|entry| match &entry.node {
+        self.body.iter().find_map(|entry| match &entry.node {
             Statement::Type(word) => Some(word),
             _ => None,
         })
