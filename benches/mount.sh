@@ -57,9 +57,32 @@ work=$(mktemp -d "${backing:-${TMPDIR:-/tmp}}/brickwork-bench.XXXXXX")
 image=
 passthrough_pid=
 
+# Runs a command in a session of its own, so that all of it can be ended when this script is.
+child=
+run_child() {
+    setsid "$@" &
+    child=$!
+    local result=0
+    wait "$child" || result=$?
+    child=
+    return "$result"
+}
+
+# Ends what run_child runs: asks, waits up to 5 s, insists.
+end_child() {
+    [ -n "$child" ] || return 0
+    pkill -TERM -s "$child" || true
+    for _ in $(seq 50); do
+        pgrep -s "$child" >/dev/null || return 0
+        sleep 0.1
+    done
+    pkill -KILL -s "$child" || true
+}
+
 # A folder that is still mounted is never entered: --one-file-system, and only after both unmounts.
 clean_up() {
     trap - EXIT INT TERM HUP
+    end_child
     if mountpoint -q "$work/ours/mount" 2>/dev/null; then
         "$brickwork" umount "$work/ours/mount" || umount -l "$work/ours/mount" || true
     fi
@@ -132,7 +155,7 @@ else
     require=0
 fi
 status=0
-"$helpers/release/compare" "${quick[@]}" "${only[@]}" "${json[@]}" --rounds "$rounds" --require "$require" \
+run_child "$helpers/release/compare" "${quick[@]}" "${only[@]}" "${json[@]}" --rounds "$rounds" --require "$require" \
     "${targets[@]}" || status=$?
 if [ -n "$with_brickwork" ]; then resident "after the work"; fi
 exit "$status"

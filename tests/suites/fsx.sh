@@ -15,7 +15,7 @@ work=$(mktemp -d)
 file=$(mktemp -u "$mount_point/fsx.XXXXXX")
 
 clean_up() {
-    trap - EXIT
+    trap - EXIT INT TERM HUP
     rm -rf "$work"
     rm -f "$file"
 }

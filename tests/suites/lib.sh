@@ -45,3 +45,25 @@ compare_names() {
     done < <(comm -23 <(expected_names "$expected" "$kind") <(sort "$found"))
     return "$differs"
 }
+
+# Runs a command in a session of its own, so that all of it can be ended when this script is.
+child=
+run_child() {
+    setsid "$@" &
+    child=$!
+    local result=0
+    wait "$child" || result=$?
+    child=
+    return "$result"
+}
+
+# Ends what run_child runs: asks, waits up to 5 s, insists.
+end_child() {
+    [ -n "$child" ] || return 0
+    pkill -TERM -s "$child" || true
+    for _ in $(seq 50); do
+        pgrep -s "$child" >/dev/null || return 0
+        sleep 0.1
+    done
+    pkill -KILL -s "$child" || true
+}

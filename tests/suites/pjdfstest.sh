@@ -16,7 +16,7 @@ work=$(mktemp -d)
 users=("bwpjd$$a" "bwpjd$$b")
 
 clean_up() {
-    trap - EXIT
+    trap - EXIT INT TERM HUP
     for user in "${users[@]}"; do
         if id "$user" >/dev/null 2>&1; then userdel "$user"; fi
     done

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the external suites on a file system of their own: tests/suites/run.sh [--on WHAT] [pjdfstest|fsx|stress-ng]...
+# Runs the external suites on a file system of their own: tests/suites/run.sh [--on WHAT] [pjdfstest|fsx|fio|stress-ng]...
 #
 #   --on brickwork    a Brickwork mount of a folder on a fresh ext4 (the default)
 #   --on passthrough  the plain FUSE passthrough of benches/: what differs there is FUSE's doing
@@ -15,12 +15,12 @@ on=brickwork wanted=()
 while [ $# -gt 0 ]; do
     case $1 in
         --on) [ $# -ge 2 ] || refuse "--on needs a value"; on=$2; shift ;;
-        pjdfstest | fsx | stress-ng) wanted+=("$1") ;;
+        pjdfstest | fsx | fio | stress-ng) wanted+=("$1") ;;
         *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; refuse "no suite $1" ;;
     esac
     shift
 done
-[ ${#wanted[@]} -gt 0 ] || wanted=(pjdfstest fsx stress-ng)
+[ ${#wanted[@]} -gt 0 ] || wanted=(pjdfstest fsx fio stress-ng)
 case $on in brickwork | passthrough | ext4) ;; *) refuse "--on brickwork, passthrough or ext4" ;; esac
 need_root
 
@@ -29,7 +29,8 @@ work=$(mktemp -d)
 chmod 755 "$work"
 server=
 clean_up() {
-    trap - EXIT
+    trap - EXIT INT TERM HUP
+    end_child
     if mountpoint -q "$work/mount" 2>/dev/null; then
         if [ "$on" = brickwork ]; then "$brickwork" umount "$work/mount" || umount -l "$work/mount" || true
         else umount "$work/mount" || umount -l "$work/mount" || true; fi
@@ -89,6 +90,6 @@ esac
 status=0
 for suite in "${wanted[@]}"; do
     echo "== $suite on $on"
-    "$suites/$suite.sh" "$under_test" || status=1
+    run_child "$suites/$suite.sh" "$under_test" || status=1
 done
 exit "$status"

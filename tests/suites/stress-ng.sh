@@ -32,7 +32,7 @@ stress-ng --dry-run "${sizes[@]}" --null 1 >/dev/null 2>&1 || refuse "this stres
 work=$(mktemp -d)
 scratch=$(mktemp -d "$mount_point/stress-ng.XXXXXX")
 clean_up() {
-    trap - EXIT
+    trap - EXIT INT TERM HUP
     rm -rf "$work" "$scratch"
 }
 trap clean_up EXIT
