@@ -19,14 +19,14 @@ use crate::transport::Transport;
 pub enum Notified {
     /// It did what it was told.
     Done,
-    /// It has nothing cached of this object, so there was nothing to do.
+    /// It has nothing cached of this object, or the mount is gone: there was nothing to do.
     NotKnown,
 }
 
 /// Why the kernel did not do what it was told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NotifyError {
-    /// The mount is gone, and its caches with it.
+    /// The lane has no connection any more. (A mount that is merely gone knows nothing: [`Notified::NotKnown`].)
     Ended,
     /// DELETE: the name stands for another file by now, or its directory is not empty.
     Changed(Errno),
@@ -39,7 +39,7 @@ pub enum NotifyError {
 impl std::fmt::Display for NotifyError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Ended => f.write_str("the mount is gone"),
+            Self::Ended => f.write_str("the connection to the kernel has ended"),
             Self::Changed(errno) => write!(f, "the name stands for something else by now: {errno}"),
             Self::Name => f.write_str("the name is none the kernel could have cached"),
             Self::Refused(errno) => write!(f, "the kernel refused the notification: {errno}"),
