@@ -300,21 +300,34 @@ impl Client {
         self.call::<fop::Readdirplus>(&request).map(|reply| reply.entries)
     }
 
+    /// All entries from an offset on, in steps of about `size` bytes, as they come.
+    ///
+    /// # Errors
+    /// Those of `readdir`.
+    ///
+    /// # Panics
+    /// When a listing does not get on, or goes on past a million entries.
+    pub fn list(&self, file: OpenFile, mut offset: u64, size: u32) -> Answer<Vec<DirEntry>> {
+        let mut all = Vec::new();
+        loop {
+            let entries = self.readdir(file, offset, size)?;
+            let Some(last) = entries.last() else { return Ok(all) };
+            assert_ne!(last.next, offset, "the listing after offset {offset} ends at the same offset");
+            offset = last.next;
+            all.extend(entries);
+            assert!(all.len() <= 1_000_000, "the listing has no end");
+        }
+    }
+
     /// All names in a directory, sorted.
     ///
     /// # Errors
     /// Those of `opendir` and `readdir`.
     pub fn names(&self, gfid: Gfid) -> Answer<Vec<String>> {
         let file = self.opendir(gfid)?;
-        let mut names = Vec::new();
-        let mut offset = 0;
-        loop {
-            let entries = self.readdir(file, offset, 4096)?;
-            let Some(last) = entries.last() else { break };
-            offset = last.next;
-            names.extend(entries.iter().map(|entry| entry.name.to_string()));
-        }
+        let entries = self.list(file, 0, 4096);
         self.releasedir(file)?;
+        let mut names: Vec<String> = entries?.iter().map(|entry| entry.name.to_string()).collect();
         names.sort();
         Ok(names)
     }
