@@ -71,9 +71,8 @@ impl Checked {
         if self.findings.error_count() > 0 { EXIT_CONFIG } else { 0 }
     }
 
-    /// The text with the findings' fixes of errors and warnings applied, as far as they do not overlap.
-    ///
-    /// `None` if there is nothing to apply. Fixes of the command line are not part of it.
+    /// The text with the findings' fixes applied, as far as they only correct its spelling
+    /// ([`Diagnostics::applicable`]) and do not overlap. `None` if there is nothing to apply.
     pub fn fixed_text(&self) -> Option<String> {
         suggest::apply(&self.findings, self.sources.get(SourceId(0)).text())
     }

@@ -54,6 +54,8 @@ pub struct TypeRow {
     pub state: State,
     /// What that means for the user.
     pub consequence: &'static str,
+    /// Options of GlusterFS's generated volfiles that are in the type's own table.
+    pub implemented: &'static [&'static str],
     /// Options known beyond those of the type's own table.
     pub options: &'static [OptionRow],
     /// Whether options that are not listed are accepted too: true only where no option can switch on anything that
@@ -71,6 +73,17 @@ impl TypeRow {
     pub fn option(&self, key: &str) -> Option<&'static OptionRow> {
         self.options.iter().chain(ANY_TYPE).find(|row| row.matches(key))
     }
+}
+
+/// The options that the table calls implemented and that a registered type does not have: none, when table and types
+/// agree.
+pub fn missing(types: &crate::registry::Registry) -> Vec<(&'static str, &'static str)> {
+    let rows = TYPES.iter().filter_map(|row| Some((row, types.get(row.name)?)));
+    rows.flat_map(|(row, kind)| {
+        let lacks = |key: &&str| !kind.options.iter().any(|spec| spec.key == *key || spec.aliases.contains(key));
+        row.implemented.iter().copied().filter(lacks).map(|key| (row.name, key))
+    })
+    .collect()
 }
 
 impl OptionRow {

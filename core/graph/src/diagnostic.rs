@@ -9,7 +9,7 @@ mod json;
 mod mask;
 mod render;
 
-use crate::volfile::{Sources, Span};
+use crate::volfile::{SourceId, Sources, Span};
 use std::fmt;
 use std::time::Duration;
 
@@ -71,6 +71,12 @@ codes! {
 }
 
 impl Code {
+    /// Whether the edits of such findings may be applied unseen: they correct the spelling of what is there. Those that
+    /// choose another volume, value or layer are for a person to decide.
+    pub fn fixes_only_spelling(self) -> bool {
+        matches!(self, Code::UnclosedVolume | Code::UnknownType | Code::UnknownOption | Code::Syntax)
+    }
+
     /// Reads a code as a person types it: `V0004`, `v4` or `4`.
     pub fn parse(text: &str) -> Option<Code> {
         let digits = text.trim().trim_start_matches(['v', 'V']);
@@ -301,9 +307,13 @@ impl Diagnostics {
         self.list.is_empty()
     }
 
-    /// How many kept findings offer an edit.
-    pub fn fix_count(&self) -> usize {
-        self.list.iter().filter(|d| d.help.as_ref().is_some_and(|help| help.fix.is_some())).count()
+    /// The findings of the first text whose edits may be applied unseen.
+    pub fn applicable(&self) -> impl Iterator<Item = &Diagnostic> {
+        let in_file = |fix: &Fix| fix.edits.iter().all(|(span, _)| span.source == SourceId(0));
+        self.list
+            .iter()
+            .filter(|d| d.code.fixes_only_spelling())
+            .filter(move |d| d.help.as_ref().and_then(|help| help.fix.as_ref()).is_some_and(in_file))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What was probably meant, and applying it.
 
-use crate::diagnostic::{Diagnostics, Severity};
-use crate::volfile::{SourceId, Span};
+use crate::diagnostic::Diagnostics;
+use crate::volfile::Span;
 
 /// Longer words are not compared: a misspelling in them is not what is wrong.
 const COMPARED_BYTES_MAX: usize = 96;
@@ -59,13 +59,11 @@ pub(super) fn nearest_value(value: &str, values: &str, fits: impl Fn(&str) -> bo
     })
 }
 
-/// Applies to `text` the fixes that point into it, from its end to its beginning, leaving out what overlaps.
+/// Applies to `text` the fixes that correct its spelling, from its end to its beginning, leaving out what overlaps.
 pub(super) fn apply(findings: &Diagnostics, text: &str) -> Option<String> {
     let mut edits: Vec<&(Span, String)> = findings
-        .iter()
-        .filter(|finding| finding.severity != Severity::Notice)
+        .applicable()
         .filter_map(|finding| finding.help.as_ref()?.fix.as_ref())
-        .filter(|fix| fix.edits.iter().all(|(span, _)| span.source == SourceId(0)))
         .flat_map(|fix| &fix.edits)
         .collect();
     edits.sort_by_key(|(span, _)| std::cmp::Reverse((span.start, span.end)));

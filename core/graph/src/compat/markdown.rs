@@ -43,6 +43,10 @@ fn section(out: &mut String, row: &TypeRow) {
     let _ = write!(out, "\n### {}\n\n", row.name);
     if row.state == State::Own {
         let _ = writeln!(out, "{}.", capital(row.consequence));
+        if !row.implemented.is_empty() {
+            let names: Vec<String> = row.implemented.iter().map(|key| format!("`{key}`")).collect();
+            let _ = writeln!(out, "Implemented, of what GlusterFS generates: {}.", names.join(", "));
+        }
         if !row.options.is_empty() {
             out.push_str("Accepted without effect on top of its own options:\n\n");
         }

@@ -8,22 +8,27 @@ const fn option(key: &'static str, takes: Takes, consequence: &'static str) -> O
 }
 
 /// An xlator of our own: options of its own table are implemented, these come on top.
-const fn own(name: &'static str, consequence: &'static str, options: &'static [OptionRow]) -> TypeRow {
-    TypeRow { name, state: State::Own, consequence, options, other_options: false }
+const fn own(
+    name: &'static str,
+    consequence: &'static str,
+    implemented: &'static [&'static str],
+    options: &'static [OptionRow],
+) -> TypeRow {
+    TypeRow { name, state: State::Own, consequence, implemented, options, other_options: false }
 }
 
 /// A type that is left out of the graph and whose listed options are all there are.
 const fn dropped(name: &'static str, consequence: &'static str, options: &'static [OptionRow]) -> TypeRow {
-    TypeRow { name, state: State::WithoutEffect, consequence, options, other_options: false }
+    TypeRow { name, state: State::WithoutEffect, consequence, implemented: &[], options, other_options: false }
 }
 
 /// A type that only makes things faster: it is left out with any option.
 const fn tuning(name: &'static str, consequence: &'static str) -> TypeRow {
-    TypeRow { name, state: State::WithoutEffect, consequence, options: &[], other_options: true }
+    TypeRow { name, state: State::WithoutEffect, consequence, implemented: &[], options: &[], other_options: true }
 }
 
 const fn refused(name: &'static str, consequence: &'static str) -> TypeRow {
-    TypeRow { name, state: State::Refused, consequence, options: &[], other_options: true }
+    TypeRow { name, state: State::Refused, consequence, implemented: &[], options: &[], other_options: true }
 }
 
 /// Options of every type.
@@ -42,6 +47,7 @@ pub const TYPES: &[TypeRow] = &[
     own(
         "cluster/distribute",
         "files are spread over the subvolumes by the hash of their names",
+        &[],
         &[
             option("lock-migration", Anything, "locks always move with their file"),
             option("cluster.lock-migration", Anything, "locks always move with their file"),
@@ -66,6 +72,7 @@ pub const TYPES: &[TypeRow] = &[
     own(
         "debug/io-stats",
         "counts fops, errors and latencies",
+        &[],
         &[
             option("global-threading", Off, "threads belong to the process here, not to a layer"),
             option("threads", Anything, "threads belong to the process here, not to a layer"),
@@ -93,14 +100,15 @@ pub const TYPES: &[TypeRow] = &[
     own(
         "debug/trace",
         "logs fops",
+        &[],
         &[
             option("history-size", Anything, "no history of fops is kept"),
             option("log-history", Off, OFF_BY_DEFAULT),
             option("force-log-level", Anything, "the log level is one for the whole process"),
         ],
     ),
-    own("debug/error-gen", "makes fops fail, for tests", &[]),
-    own("debug/null", "does nothing: the layer to copy for a new one", &[]),
+    own("debug/error-gen", "makes fops fail, for tests", &[], &[]),
+    own("debug/null", "does nothing: the layer to copy for a new one", &[], &[]),
     refused("debug/delay-gen", "delaying fops for tests is not built"),
     refused("debug/sink", "belongs to GlusterFS's own tests"),
     // ---- features ----
@@ -163,7 +171,7 @@ pub const TYPES: &[TypeRow] = &[
             option("lease-lock-recall-timeout", Anything, "no lease is ever recalled"),
         ],
     ),
-    own("features/locks", "keeps file locks", &[]),
+    own("features/locks", "keeps file locks", &["enforce-mandatory-lock"], &[]),
     dropped(
         "features/marker",
         "quota and geo-replication marks are not kept",
@@ -292,12 +300,51 @@ pub const TYPES: &[TypeRow] = &[
     own(
         "protocol/client",
         "speaks to a brick over the network",
-        &[option("transport.socket.*", Anything, KERNEL_NAME), option("event-threads", Anything, KERNEL_NAME)],
+        &[
+            "transport-type",
+            "transport.address-family",
+            "transport.tcp-user-timeout",
+            "remote-host",
+            "remote-port",
+            "remote-subvolume",
+            "username",
+            "password",
+            "ping-timeout",
+            "send-gids",
+            "strict-locks",
+        ],
+        &[
+            option(
+                "transport.socket.ssl-enabled",
+                Off,
+                "encryption is not built: what should be secret would travel in the clear",
+            ),
+            option("transport.socket.*", Anything, KERNEL_NAME),
+            option("event-threads", Anything, KERNEL_NAME),
+        ],
     ),
     own(
         "protocol/server",
         "serves clients over the network",
-        &[option("transport.socket.*", Anything, KERNEL_NAME), option("event-threads", Anything, KERNEL_NAME)],
+        &[
+            "transport-type",
+            "transport.address-family",
+            "transport.listen-backlog",
+            "listen-port",
+            "auth-path",
+            "auth.addr.*.allow",
+            "auth.login.*.allow",
+            "auth.login.*.password",
+        ],
+        &[
+            option(
+                "transport.socket.ssl-enabled",
+                Off,
+                "encryption is not built: what should be secret would travel in the clear",
+            ),
+            option("transport.socket.*", Anything, KERNEL_NAME),
+            option("event-threads", Anything, KERNEL_NAME),
+        ],
     ),
     refused("playground/template", "an example for programmers, not a layer to use"),
     refused("encryption/rot-13", "an example for programmers, not a layer to use"),
@@ -305,6 +352,7 @@ pub const TYPES: &[TypeRow] = &[
     own(
         "storage/posix",
         "a folder of a file system as a brick",
+        &["directory", "volume-id", "reserve", "health-check-interval"],
         &[
             option(
                 "shared-brick-count",
@@ -326,7 +374,6 @@ pub const TYPES: &[TypeRow] = &[
             option("aio-*", Outdated, "how a brick reaches its disk is chosen for each request"),
             option("batch-fsync-mode", Anything, "each fsync reaches the disk before it is answered"),
             option("batch-fsync-delay-usec", Anything, "each fsync reaches the disk before it is answered"),
-            option("gfid2path", On, "the path of each file is always recorded"),
             option("gfid2path-separator", Anything, "paths are listed one by one"),
             option("ctime", Anything, "times are those of the brick's file system"),
             option("update-link-count-parent", Off, "the old record of parents is not kept; `trusted.gfid2path` is"),

@@ -43,7 +43,9 @@ fn item(diagnostic: &Diagnostic, sources: &Sources, masked: &[Masked]) -> Value 
     out.insert("labels".into(), labels.into());
     out.insert("notes".into(), diagnostic.notes.clone().into());
     out.insert("hint".into(), help.map_or(Value::Null, |h| h.message.as_str().into()));
+    let applicable = fix.is_some() && diagnostic.code.fixes_only_spelling();
     out.insert("fix".into(), fix.unwrap_or(Value::Null));
+    out.insert("fixOnlySpelling".into(), applicable.into());
     out.insert("docs".into(), format!("brickwork explain {}", diagnostic.code).into());
     Value::Object(out)
 }

@@ -61,11 +61,11 @@ impl Diagnostics {
         if let Some(elapsed) = summary.elapsed {
             let _ = write!(out, ", {:.1} ms", elapsed.as_secs_f64() * 1e3);
         }
-        match self.fix_count() {
+        match self.applicable().count() {
             0 => {}
-            1 => out.push_str(" · 1 finding has a suggestion"),
+            1 => out.push_str(" · 1 suggestion can be applied with --fix"),
             n => {
-                let _ = write!(out, " · {n} findings have a suggestion");
+                let _ = write!(out, " · {n} suggestions can be applied with --fix");
             }
         }
         out

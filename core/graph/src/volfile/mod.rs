@@ -14,4 +14,14 @@ pub(crate) use parser::shorten;
 pub use parser::{OPTIONS_PER_VOLUME_MAX, Parsed, SUBVOLUMES_PER_VOLUME_MAX, VOLUMES_MAX, parse};
 pub use printer::{print, word as printed_word};
 pub use source::{COMMAND_LINE, FILE_BYTES_MAX, Position, Source, SourceFault, SourceId, Sources, Span};
+
+/// Reads, checks, prints and shows `data`, whatever it is, with no types but those of [`crate::compat`]: the body of
+/// the fuzz target. The tests do the same with types.
+///
+/// # Panics
+/// On what would be a bug.
+pub fn fuzz_volfile(data: &[u8]) {
+    crate::check::fuzz_volfile(data, &crate::registry::Registry::default());
+}
+
 pub use tree::{Comment, Entry, Statement, Volfile, Volume, Word};
