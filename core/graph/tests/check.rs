@@ -94,6 +94,12 @@ fn layers_without_effect_are_left_out_also_at_the_top() {
     assert_eq!(checked.plan.unwrap().root, 1);
 }
 
+#[test]
+fn a_layer_that_is_left_out_may_be_told_to_pass_everything_through() {
+    let text = STACK.replace("cache-size 1GB", "pass-through on");
+    assert_eq!(names(&run(&text, &common::local(), &Overrides::default())), ["disk", "top"]);
+}
+
 fn with_option(option: &str) -> Checked {
     let overrides = Overrides { xlator_options: vec![option.to_owned()], ..Overrides::default() };
     run(STACK, &common::local(), &overrides)

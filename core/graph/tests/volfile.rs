@@ -65,6 +65,12 @@ fn a_whole_volume_may_stand_on_one_line() {
 }
 
 #[test]
+fn lines_that_end_in_carriage_return_and_newline_say_the_same() {
+    let text = "# a\nvolume a # b\n    type b/c\n    option k \"v w\"\n    subvolumes x\n        y\nend-volume\n";
+    assert_eq!(clean(&text.replace('\n', "\r\n")), clean(text));
+}
+
+#[test]
 fn subvolumes_may_span_lines_with_comments_between() {
     let file = clean("volume a\ntype b/c\nsubvolumes x # the first\n  y\n  # and\n  z # last\nend-volume\n");
     let names: Vec<_> = file.volumes[0].subvolumes().map(|w| w.text.as_str()).collect();

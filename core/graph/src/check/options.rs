@@ -92,6 +92,9 @@ fn check_setting<'a>(
         return;
     }
     let of_dropped = fate(model, name) == Fate::LeftOut;
+    if of_dropped && ANY_TYPE.iter().any(|row| row.matches(&setting.key)) {
+        return;
+    }
     match option_of(name, &setting.key) {
         Some(row) if !row.accepts(&setting.value) => findings.push(switched_on(name, row, setting)),
         Some(row) if row.takes == Takes::Outdated => findings.push(outdated(row, setting)),

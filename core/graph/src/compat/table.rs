@@ -74,7 +74,7 @@ pub const TYPES: &[TypeRow] = &[
         "counts fops, errors and latencies",
         &[],
         &[
-            option("global-threading", Off, "threads belong to the process here, not to a layer"),
+            option("global-threading", Anything, "threads belong to the process here, not to a layer"),
             option("threads", Anything, "threads belong to the process here, not to a layer"),
             option("count-fop-hits", Anything, "fops are always counted"),
             option("latency-measurement", Anything, "latencies are always measured"),
