@@ -156,6 +156,17 @@ impl Mount {
         detach(&self.point, UnmountFlags::DETACH)
     }
 
+    /// Takes the mount out of the tree if nobody uses it.
+    ///
+    /// # Errors
+    /// [`MountError::InUse`] while a file is open on it or a process works in it; see [`MountError`] for others.
+    pub fn unmount_unused(&self) -> Result<(), MountError> {
+        if self.gone.load(Ordering::Relaxed) || !self.is_mounted() {
+            return Ok(());
+        }
+        detach(&self.point, UnmountFlags::empty())
+    }
+
     /// Ends the connection and takes the mount out of the tree: what is open on it fails from now on.
     ///
     /// # Errors
@@ -200,6 +211,18 @@ pub fn unmount(point: &Path) -> Result<(), MountError> {
     let point = placed(point)?;
     match table::top(&point) {
         Some(mounted) if mounted.is_fuse() => detach(&point, UnmountFlags::DETACH),
+        _ => Err(MountError::NotMounted { point }),
+    }
+}
+
+/// Takes whatever mount of type [`MOUNT_TYPE`] is at `point` out of the tree if nobody uses it.
+///
+/// # Errors
+/// There is none, [`MountError::InUse`], or it cannot be taken out: see [`MountError`].
+pub fn unmount_unused(point: &Path) -> Result<(), MountError> {
+    let point = placed(point)?;
+    match table::top(&point) {
+        Some(mounted) if mounted.is_fuse() => detach(&point, UnmountFlags::empty()),
         _ => Err(MountError::NotMounted { point }),
     }
 }
@@ -308,7 +331,8 @@ fn detach(point: &Path, flags: UnmountFlags) -> Result<(), MountError> {
         Ok(()) => Ok(()),
         // Somebody was faster.
         Err(Errno::INVAL | Errno::NOENT) if !table::is_mounted(point) => Ok(()),
-        Err(Errno::PERM) => helper::unmount(point),
+        Err(Errno::PERM) => helper::unmount(point, flags.contains(UnmountFlags::DETACH)),
+        Err(Errno::BUSY) => Err(MountError::InUse { point: point.to_owned() }),
         Err(errno) => Err(MountError::Stuck { point: point.to_owned(), errno }),
     }
 }

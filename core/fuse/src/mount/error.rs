@@ -30,6 +30,8 @@ pub enum MountError {
     NoDescriptor { point: PathBuf, why: String },
     /// Nothing of ours is mounted there.
     NotMounted { point: PathBuf },
+    /// Somebody uses the mount.
+    InUse { point: PathBuf },
     /// The mount cannot be taken out of the tree.
     Stuck { point: PathBuf, errno: Errno },
 }
@@ -87,6 +89,11 @@ impl std::fmt::Display for MountError {
             Self::NotMounted { point } => {
                 write!(f, "`{}`: no brickwork mount is there; `mount -t fuse.brickwork` lists them", point.display())
             }
+            Self::InUse { point } => write!(
+                f,
+                "`{0}`: in use, by open files or as somebody's working directory; `fuser -vm {0}` lists who",
+                point.display()
+            ),
             Self::Stuck { point, errno } => {
                 write!(f, "`{0}`: cannot be unmounted: {errno}; as root: umount -l {0}", point.display())
             }

@@ -37,15 +37,23 @@ pub(super) fn mount(point: &Path, options: &MountOptions) -> Result<DevFuse, Mou
     descriptor.map(DevFuse::from_descriptor).ok_or_else(|| no_descriptor("the message carried none".into()))
 }
 
-/// Takes the mount at `point` out of the tree, even while it is in use.
-pub(super) fn unmount(point: &Path) -> Result<(), MountError> {
+/// Takes the mount at `point` out of the tree, with `lazy` even while it is in use.
+pub(super) fn unmount(point: &Path, lazy: bool) -> Result<(), MountError> {
     let output = Command::new(PROGRAM)
-        .args(["-u", "-z", "--"])
+        .args(if lazy { ["-u", "-z", "--"].as_slice() } else { &["-u", "--"] })
         .arg(point)
+        // Its words are read below: they must be those of the C locale.
+        .env("LC_ALL", "C")
         .stdin(Stdio::null())
         .output()
         .map_err(|why| MountError::NoHelper { why })?;
-    if output.status.success() { Ok(()) } else { Err(refused(point, &output.stderr, output.status)) }
+    match output.status.success() {
+        true => Ok(()),
+        false if String::from_utf8_lossy(&output.stderr).contains("Device or resource busy") => {
+            Err(MountError::InUse { point: point.to_owned() })
+        }
+        false => Err(refused(point, &output.stderr, output.status)),
+    }
 }
 
 fn refused(point: &Path, stderr: &[u8], status: std::process::ExitStatus) -> MountError {
