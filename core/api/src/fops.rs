@@ -15,6 +15,7 @@
 //!
 //! The order of the table is the order of the numbers on the wire: new fops go to the end.
 
+mod set;
 mod values;
 
 use bytes::Bytes;
@@ -24,6 +25,7 @@ use crate::state::{FenceNumber, Scope, StateRecord};
 use crate::types::{Attr, Entry, Gfid, Locate, Name, OpenFile, OpenId, Target, XattrName};
 use crate::xdata::Xdata;
 
+pub use set::FopSet;
 pub use values::*;
 
 macro_rules! fops {

@@ -28,9 +28,9 @@ pub enum Route<'a> {
 /// One fop as a type, with its request and reply: see [`fop`](crate::fops::fop).
 pub trait FopType: 'static {
     /// What is asked.
-    type Request: Send + Sync + std::fmt::Debug;
+    type Request: Send + Sync + std::fmt::Debug + 'static;
     /// What is answered.
-    type Reply: Send + std::fmt::Debug;
+    type Reply: Send + std::fmt::Debug + 'static;
     /// Its number and name.
     const KIND: FopKind;
 
