@@ -512,7 +512,7 @@ mod tests {
     fn access_follows_the_class_the_caller_is_in() {
         let leaf = Arc::new(MemoryLeaf::new());
         let owner = Credentials { uid: 10, gid: 20, pid: 1, groups: Arc::new([]) };
-        let gfid = Client::acting_as(leaf.clone(), owner.clone()).put(Gfid::ROOT, "file", b"").unwrap();
+        let gfid = Client::acting_as(leaf.clone(), owner).put(Gfid::ROOT, "file", b"").unwrap();
         Client::new(leaf.clone()).setattr(gfid, AttrChange { mode: Some(0o640), ..AttrChange::default() }).unwrap();
         let may = |uid, groups: &[u32], mask| {
             let credentials = Credentials { uid, gid: 99, pid: 1, groups: groups.into() };
