@@ -142,6 +142,13 @@ impl fmt::Debug for Xdata {
     }
 }
 
+/// Beside the reply to a `statfs`: every change of a file's content gives it a time of change that whoever asked before
+/// has not seen.
+///
+/// A front-end can then tell by size and time alone whether what it cached is still right. Linux 6.13 and newer promise
+/// it for ext4, xfs, btrfs and tmpfs; without the key it does not hold.
+pub const FINE_TIMESTAMPS: Key<bool> = Key::new("fine-timestamps");
+
 #[cfg(test)]
 mod tests {
     use super::*;
