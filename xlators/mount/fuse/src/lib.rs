@@ -1,1 +1,19 @@
-//! mount/fuse: turns the kernel's requests into fops
+#![doc = include_str!("../README.md")]
+
+mod convert;
+mod counters;
+mod front;
+mod groups;
+mod handler;
+mod mount;
+mod nodes;
+mod opens;
+mod ops;
+mod options;
+mod slots;
+
+pub use brickwork_fuse::MountError;
+
+pub use crate::front::Roots;
+pub use crate::mount::{Left, Mount, MountConfig, StartError};
+pub use crate::options::{Choice, FuseOptions, LockKeeper};

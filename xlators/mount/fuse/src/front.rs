@@ -1,0 +1,372 @@
+//! What the operations of one mount share: from a request to a fop on the graph, and from its answer to a reply.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use brickwork_api::{
+    Attr, Cancel, ClientId, Credentials, Cx, Errno, FileKind, FopError, FopKind, FopType, ForgetReq, Gfid, Host,
+    LkOwner, OpenFile, OpenId, ReleaseReq, ReleasedirReq, RequestId, Xdata, Xlator,
+};
+use brickwork_fuse::{Delivery, Entry, Fh, Handled, LockOwner, NodeId, Reply, Request, Started};
+use parking_lot::Mutex;
+
+use crate::convert;
+use crate::counters::{Counters, lane};
+use crate::groups::{Groups, Identity};
+use crate::nodes::Nodes;
+use crate::opens::Opens;
+use crate::slots::{Slot, Slots};
+
+/// Where a mount finds the graph.
+pub trait Roots: Send + Sync + 'static {
+    /// The root of the graph that serves now. Asked once for each fop; whoever keeps the value keeps the graph.
+    fn root(&self) -> Arc<dyn Xlator>;
+
+    /// Whether an xlator of the graph keeps the locks of applications.
+    fn keeps_locks(&self) -> bool;
+}
+
+/// Objects that one `forget` names at most.
+const FORGET_BATCH: usize = 1024;
+
+/// How the kernel is to treat what it is told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Treatment {
+    pub(crate) entry_valid: Duration,
+    pub(crate) attr_valid: Duration,
+    pub(crate) negative_valid: Duration,
+    /// Reads and writes of every file go past the page cache.
+    pub(crate) direct_io: bool,
+}
+
+/// For whom a fop is done, as far as the request tells.
+pub(crate) struct Caller {
+    pub(crate) credentials: Credentials,
+    pub(crate) lk_owner: LkOwner,
+}
+
+/// One mount in front of one graph.
+pub(crate) struct Front {
+    pub(crate) roots: Arc<dyn Roots>,
+    pub(crate) host: Arc<dyn Host>,
+    pub(crate) client: ClientId,
+    pub(crate) treatment: Treatment,
+    pub(crate) nodes: Nodes,
+    pub(crate) opens: Opens,
+    pub(crate) groups: Groups,
+    pub(crate) requests: Slots,
+    pub(crate) waits: Slots,
+    pub(crate) counters: Counters,
+    pub(crate) started: OnceLock<Started>,
+    forgotten: Mutex<Vec<Gfid>>,
+    forgetting: AtomicBool,
+}
+
+impl Front {
+    pub(crate) fn new(
+        roots: Arc<dyn Roots>,
+        host: Arc<dyn Host>,
+        client: ClientId,
+        treatment: Treatment,
+        slots: u32,
+        waiters_max: u32,
+    ) -> Front {
+        Front {
+            roots,
+            host,
+            client,
+            treatment,
+            nodes: Nodes::new(),
+            opens: Opens::new(),
+            groups: Groups::new(),
+            requests: Slots::new(0, slots),
+            waits: Slots::new(slots, waiters_max),
+            counters: Counters::new(),
+            started: OnceLock::new(),
+            forgotten: Mutex::default(),
+            forgetting: AtomicBool::new(false),
+        }
+    }
+
+    /// The caller of `request`, with its supplementary groups.
+    ///
+    /// Where they cannot be read, those that the kernel sent along count: the directory's group in a request that
+    /// makes a file.
+    pub(crate) fn caller(&self, request: &Request<'_>) -> Caller {
+        let identity = Identity { uid: request.uid(), gid: request.gid(), pid: request.pid() };
+        let groups = self.groups.of(identity).unwrap_or_else(|| match request.extensions().groups() {
+            Some(sent) => sent.collect(),
+            None => self.groups.none(),
+        });
+        Caller::new(identity, groups)
+    }
+
+    /// The caller of `request`, for a fop that acts through an open and asks nobody's rights again.
+    pub(crate) fn caller_without_groups(&self, request: &Request<'_>) -> Caller {
+        let identity = Identity { uid: request.uid(), gid: request.gid(), pid: request.pid() };
+        Caller::new(identity, self.groups.none())
+    }
+
+    /// The object behind `node`.
+    ///
+    /// # Errors
+    /// `ESTALE` for a node that the kernel was never told of.
+    pub(crate) fn gfid(&self, node: NodeId) -> Result<Gfid, Errno> {
+        self.nodes.gfid(node).ok_or(Errno::ESTALE)
+    }
+
+    /// The open behind a handle on `node`.
+    ///
+    /// # Errors
+    /// `ESTALE` for a node that the kernel was never told of.
+    pub(crate) fn open_file(&self, node: NodeId, fh: Fh) -> Result<OpenFile, Errno> {
+        Ok(OpenFile { gfid: self.gfid(node)?, open: OpenId(fh.0) })
+    }
+
+    /// Answers `reply` with what one fop answers, by way of `answer`.
+    ///
+    /// Nothing is done before the reader polls it; a fop that is done at the first poll never leaves the reader.
+    pub(crate) fn fop<F: FopType>(
+        self: &Arc<Front>,
+        caller: Caller,
+        request: F::Request,
+        reply: Reply,
+        answer: impl FnOnce(&Arc<Front>, F::Reply, Reply) -> Delivery + Send + 'static,
+    ) -> Handled {
+        let front = self.clone();
+        let reader = lane();
+        Handled::later(async move {
+            let work = front.begin(caller).await;
+            let result = work.call::<F>(&request).await;
+            let delivery = match result {
+                Ok(answered) => answer(&front, answered, reply),
+                Err(error) => front.refuse(F::KIND, &error, reply),
+            };
+            front.finish(reader, delivery);
+        })
+    }
+
+    /// Answers `reply` by way of `work`, which may do several fops.
+    pub(crate) fn fops<W>(
+        self: &Arc<Front>,
+        caller: Caller,
+        reply: Reply,
+        work: impl FnOnce(Arc<Front>, Caller, Reply) -> W,
+    ) -> Handled
+    where
+        W: Future<Output = Delivery> + Send + 'static,
+    {
+        let front = self.clone();
+        let reader = lane();
+        let work = work(self.clone(), caller, reply);
+        Handled::later(async move {
+            let delivery = work.await;
+            front.finish(reader, delivery);
+        })
+    }
+
+    /// Takes a request id, and the root of the graph of this moment.
+    pub(crate) async fn begin(&self, caller: Caller) -> Work<'_> {
+        let slot = self.requests.take(lane()).await;
+        self.work(caller, slot, Cancel::never())
+    }
+
+    /// Takes a request id for a wait; `None` when too many wait.
+    pub(crate) fn begin_wait(&self, caller: Caller, cancel: Cancel) -> Option<Work<'_>> {
+        let slot = self.waits.try_take(lane())?;
+        Some(self.work(caller, slot, cancel))
+    }
+
+    fn work<'a>(&self, caller: Caller, slot: Slot<'a>, cancel: Cancel) -> Work<'a> {
+        let cx = Cx {
+            request: RequestId { client: self.client, slot: slot.number(), sequence: slot.sequence() },
+            lk_owner: caller.lk_owner,
+            credentials: caller.credentials,
+            deadline: None,
+            cancel,
+            host: self.host.clone(),
+        };
+        Work { root: self.roots.root(), cx, slot }
+    }
+
+    /// Counts what became of a request that `reader` began.
+    pub(crate) fn finish(&self, reader: usize, delivery: Delivery) {
+        if lane() != reader {
+            self.counters.handed_on();
+        }
+        if delivery != Delivery::Taken {
+            self.counters.reply_lost();
+        }
+    }
+
+    /// Answers an error: the number to the caller, the detail to the log.
+    pub(crate) fn refuse(&self, fop: FopKind, error: &FopError, reply: Reply) -> Delivery {
+        self.counters.error();
+        if error.has_detail() {
+            let (fop, point) = (fop.name(), error);
+            if error.errno() == Errno::EIO {
+                tracing::warn!(fop, error = %point, "a file operation failed");
+            } else {
+                tracing::debug!(fop, error = %point, "a file operation failed");
+            }
+        }
+        reply.error(convert::errno(error.errno()))
+    }
+
+    /// Answers an error that no fop was needed for.
+    pub(crate) fn refuse_at_once(&self, errno: Errno, reply: Reply) -> Handled {
+        self.counters.error();
+        if reply.error(convert::errno(errno)) != Delivery::Taken {
+            self.counters.reply_lost();
+        }
+        Handled::Done
+    }
+
+    /// The entry of an object found in `parent`, counted as told to the kernel: once the reply was not taken,
+    /// [`Front::forget`] takes it back.
+    pub(crate) fn entry(&self, attr: &Attr, parent: Option<Gfid>) -> Entry {
+        let parent = parent.filter(|_| attr.kind == FileKind::Directory);
+        Entry {
+            node: self.nodes.remember(attr.gfid, parent),
+            generation: 0,
+            entry_valid: self.treatment.entry_valid,
+            attr_valid: self.treatment.attr_valid,
+            attr: convert::attr(attr),
+        }
+    }
+
+    /// Answers a request for a name with the object it stands for.
+    pub(crate) fn reply_entry(self: &Arc<Front>, attr: &Attr, parent: Option<Gfid>, reply: Reply) -> Delivery {
+        let entry = self.entry(attr, parent);
+        let delivery = reply.entry(&entry);
+        if delivery != Delivery::Taken {
+            self.forget([(entry.node, 1)]);
+        }
+        delivery
+    }
+
+    /// Answers a request for attributes.
+    pub(crate) fn reply_attr(&self, attr: &Attr, reply: Reply) -> Delivery {
+        reply.attr(&convert::attr(attr), self.treatment.attr_valid)
+    }
+
+    /// Takes lookups back; the graph is told of the objects that the kernel no longer refers to.
+    ///
+    /// Told together: while one `forget` is under way those that follow wait for the next.
+    pub(crate) fn forget(self: &Arc<Front>, lookups: impl IntoIterator<Item = (NodeId, u64)>) {
+        let gone: Vec<Gfid> = lookups.into_iter().filter_map(|(node, count)| self.nodes.forget(node, count)).collect();
+        self.tell_forgotten(gone);
+    }
+
+    fn tell_forgotten(self: &Arc<Front>, gone: Vec<Gfid>) {
+        if gone.is_empty() {
+            return;
+        }
+        self.forgotten.lock().extend(gone);
+        if !self.forgetting.swap(true, Ordering::AcqRel) {
+            let front = self.clone();
+            self.host.spawn(Box::pin(async move { front.forget_all().await }));
+        }
+    }
+
+    async fn forget_all(&self) {
+        loop {
+            self.forget_batches().await;
+            self.forgetting.store(false, Ordering::Release);
+            // Whoever added to the list before that store relied on us.
+            if self.forgotten.lock().is_empty() || self.forgetting.swap(true, Ordering::AcqRel) {
+                return;
+            }
+        }
+    }
+
+    async fn forget_batches(&self) {
+        loop {
+            let gfids: Vec<Gfid> = {
+                let mut list = self.forgotten.lock();
+                let count = list.len().min(FORGET_BATCH);
+                list.drain(..count).collect()
+            };
+            if gfids.is_empty() {
+                return;
+            }
+            let work = self.begin(self.nobody()).await;
+            let request = ForgetReq { gfids, xdata: Xdata::EMPTY };
+            if let Err(error) = work.root.forget(&work.cx, &request).await {
+                tracing::debug!(%error, "a forget was refused");
+            }
+        }
+    }
+
+    /// Ends an open in the graph and here.
+    pub(crate) async fn release(&self, caller: Caller, file: OpenFile, directory: bool) {
+        let work = self.begin(caller).await;
+        let result = if directory {
+            let request = ReleasedirReq { file, xdata: Xdata::EMPTY };
+            work.root.releasedir(&work.cx, &request).await.map(drop)
+        } else {
+            let request = ReleaseReq { file, xdata: Xdata::EMPTY };
+            work.root.release(&work.cx, &request).await.map(drop)
+        };
+        self.opens.remove(Fh(file.open.0));
+        if let Err(error) = result {
+            tracing::warn!(%error, gfid = %file.gfid, "an open could not be released");
+        }
+    }
+
+    /// Gives back to the graph what the kernel can no longer give back: the mount has ended.
+    pub(crate) async fn give_back(self: &Arc<Front>) {
+        for (file, directory) in self.opens.clear() {
+            self.release(self.nobody(), file, directory).await;
+        }
+        self.forgotten.lock().extend(self.nodes.clear());
+        self.forget_batches().await;
+    }
+
+    /// Brickwork itself as the caller.
+    pub(crate) fn nobody(&self) -> Caller {
+        Caller::new(Identity { uid: 0, gid: 0, pid: 0 }, self.groups.none())
+    }
+}
+
+impl Caller {
+    fn new(Identity { uid, gid, pid }: Identity, groups: Arc<[u32]>) -> Caller {
+        Caller { credentials: Credentials { uid, gid, pid, groups }, lk_owner: LkOwner::default() }
+    }
+
+    /// The same caller for a further request.
+    pub(crate) fn again(&self) -> Caller {
+        Caller { credentials: self.credentials.clone(), lk_owner: self.lk_owner.clone() }
+    }
+
+    /// The same caller as the owner of locks.
+    pub(crate) fn owning(mut self, owner: Option<LockOwner>) -> Caller {
+        if let Some(owner) = owner {
+            self.lk_owner = LkOwner::from_u64(owner.0);
+        }
+        self
+    }
+}
+
+/// A request under way: its context, its slot, and the graph it runs on.
+pub(crate) struct Work<'a> {
+    pub(crate) root: Arc<dyn Xlator>,
+    pub(crate) cx: Cx,
+    slot: Slot<'a>,
+}
+
+impl Work<'_> {
+    /// Does one fop.
+    pub(crate) async fn call<F: FopType>(&self, request: &F::Request) -> Result<F::Reply, FopError> {
+        F::call(&*self.root, &self.cx, request).await
+    }
+
+    /// Gives the context the id of a further request of the same slot, for the next fop of a chain.
+    ///
+    /// Each fop is a request of its own to whoever remembers answers.
+    pub(crate) fn next(&mut self) {
+        self.slot.advance();
+        self.cx.request.sequence = self.slot.sequence();
+    }
+}

@@ -1,0 +1,149 @@
+//! What applications have open through this mount, and where each listing of a directory stands.
+//!
+//! Reads and writes do not come here: they carry the number of the open, which is all a fop needs. The table is there
+//! for what must outlive a request: releasing everything when the mount ends, and moving it to another graph.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use brickwork_api::{DirEntry, Gfid, OpenFile, OpenId};
+use brickwork_fuse::Fh;
+use parking_lot::Mutex;
+
+const SHARDS: usize = 16;
+
+/// One open file or directory.
+pub(crate) enum Open {
+    /// A file.
+    File { gfid: Gfid },
+    /// A directory.
+    Directory {
+        gfid: Gfid,
+        /// Entries that were read from the graph and had no room in the kernel's buffer.
+        rest: Rest,
+    },
+}
+
+/// The entries after the last one that the kernel took.
+#[derive(Default)]
+pub(crate) struct Rest {
+    /// The offset at which the kernel goes on when it takes them.
+    pub(crate) at: u64,
+    pub(crate) entries: Vec<DirEntry>,
+    /// There are no entries, and none follow.
+    pub(crate) last: bool,
+}
+
+/// Everything that is open.
+pub(crate) struct Opens {
+    next: AtomicU64,
+    shards: [Mutex<HashMap<u64, Open>>; SHARDS],
+}
+
+impl Opens {
+    pub(crate) fn new() -> Opens {
+        Opens { next: AtomicU64::new(1), shards: Default::default() }
+    }
+
+    /// A number that no open of this client ever had.
+    pub(crate) fn fresh(&self) -> OpenId {
+        OpenId(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Notes that `file` is open; call it before the reply leaves.
+    pub(crate) fn insert_file(&self, file: OpenFile) {
+        self.shard(file.open.0).lock().insert(file.open.0, Open::File { gfid: file.gfid });
+    }
+
+    /// Notes that the directory `file` is open; call it before the reply leaves.
+    pub(crate) fn insert_directory(&self, file: OpenFile) {
+        let open = Open::Directory { gfid: file.gfid, rest: Rest::default() };
+        self.shard(file.open.0).lock().insert(file.open.0, open);
+    }
+
+    /// Notes that an open has ended.
+    pub(crate) fn remove(&self, fh: Fh) {
+        self.shard(fh.0).lock().remove(&fh.0);
+    }
+
+    /// Takes the entries that the last listing of `fh` left, if it goes on at `offset`; drops others.
+    pub(crate) fn take_rest(&self, fh: Fh, offset: u64) -> Option<Rest> {
+        match self.shard(fh.0).lock().get_mut(&fh.0) {
+            Some(Open::Directory { rest, .. }) => {
+                Some(std::mem::take(rest)).filter(|rest| offset != 0 && rest.at == offset)
+            }
+            _ => None,
+        }
+    }
+
+    /// Keeps the entries that had no room for the next listing of `fh`.
+    pub(crate) fn keep_rest(&self, fh: Fh, kept: Rest) {
+        if let Some(Open::Directory { rest, .. }) = self.shard(fh.0).lock().get_mut(&fh.0) {
+            *rest = kept;
+        }
+    }
+
+    /// How many files and how many directories are open.
+    pub(crate) fn count(&self) -> (usize, usize) {
+        self.shards.iter().fold((0, 0), |(files, directories), shard| {
+            let shard = shard.lock();
+            let here = shard.values().filter(|open| matches!(open, Open::File { .. })).count();
+            (files + here, directories + shard.len() - here)
+        })
+    }
+
+    /// Takes everything out: the mount has ended and no RELEASE comes. `true` marks directories.
+    pub(crate) fn clear(&self) -> Vec<(OpenFile, bool)> {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            all.extend(shard.lock().drain().map(|(number, open)| match open {
+                Open::File { gfid } => (OpenFile { gfid, open: OpenId(number) }, false),
+                Open::Directory { gfid, .. } => (OpenFile { gfid, open: OpenId(number) }, true),
+            }));
+        }
+        all
+    }
+
+    fn shard(&self, number: u64) -> &Mutex<HashMap<u64, Open>> {
+        &self.shards[number as usize % SHARDS]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(opens: &Opens) -> OpenFile {
+        OpenFile { gfid: Gfid::ROOT, open: opens.fresh() }
+    }
+
+    #[test]
+    fn the_rest_of_a_listing_is_given_to_the_one_that_goes_on_and_to_no_other() {
+        let opens = Opens::new();
+        let directory = open(&opens);
+        opens.insert_directory(directory);
+        let fh = Fh(directory.open.0);
+        let rest = || Rest { at: 5, entries: Vec::new(), last: true };
+        opens.keep_rest(fh, rest());
+        assert!(opens.take_rest(fh, 5).is_some_and(|rest| rest.last));
+        assert!(opens.take_rest(fh, 5).is_none(), "taken twice");
+        opens.keep_rest(fh, rest());
+        assert!(opens.take_rest(fh, 0).is_none(), "a rewound listing starts anew");
+        assert!(opens.take_rest(fh, 5).is_none(), "and what was kept is gone");
+    }
+
+    #[test]
+    fn the_end_of_the_mount_finds_everything_that_is_open() {
+        let opens = Opens::new();
+        let (file, directory, closed) = (open(&opens), open(&opens), open(&opens));
+        opens.insert_file(file);
+        opens.insert_directory(directory);
+        opens.insert_file(closed);
+        opens.remove(Fh(closed.open.0));
+        assert_eq!(opens.count(), (1, 1));
+        let mut all = opens.clear();
+        all.sort_unstable_by_key(|(file, _)| file.open);
+        assert_eq!(all, [(file, false), (directory, true)]);
+        assert_eq!(opens.count(), (0, 0));
+    }
+}

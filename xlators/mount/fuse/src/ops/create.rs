@@ -1,0 +1,192 @@
+//! CREATE and OPEN: everything that makes an open file.
+
+use std::sync::Arc;
+
+use brickwork_api::{
+    Attr, CreateReq, Entry, Errno, FileKind, FopError, FopKind, Gfid, Locate, LookupReq, MODE_BITS, OpenFile, OpenReq,
+    TruncateReq, Xdata, fop,
+};
+use brickwork_fuse::abi::OpenFlags;
+use brickwork_fuse::request::Create;
+use brickwork_fuse::{Delivery, Fh, Handled, NodeId, Opened, Reply};
+
+use super::or_refuse;
+use crate::front::{Caller, Front, Work};
+
+/// Rounds of "it exists" and "it is gone" before the caller is told to look again.
+const ROUNDS_MAX: u32 = 8;
+
+const O_APPEND: u32 = libc::O_APPEND.cast_unsigned();
+const O_CREAT: u32 = libc::O_CREAT.cast_unsigned();
+const O_EXCL: u32 = libc::O_EXCL.cast_unsigned();
+const O_TRUNC: u32 = libc::O_TRUNC.cast_unsigned();
+/// Nothing to the file behind the name: the kernel has followed links and set the descriptor up.
+const KERNEL_ONLY: u32 = (libc::O_NOCTTY | libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_ASYNC).cast_unsigned();
+
+/// What a CREATE asks for.
+struct Making {
+    entry: Entry,
+    flags: u32,
+    mode: u32,
+    umask: u32,
+    kill_set_id: bool,
+}
+
+impl Front {
+    /// How the kernel is to treat a file opened with `flags`.
+    ///
+    /// With O_APPEND the brick finds the end, and what the kernel would cache after a write could be at another place.
+    fn open_flags(&self, flags: u32) -> OpenFlags {
+        if self.treatment.direct_io || flags & O_APPEND != 0 {
+            OpenFlags::DIRECT_IO | OpenFlags::PARALLEL_DIRECT_WRITES
+        } else {
+            OpenFlags::empty()
+        }
+    }
+
+    fn opened(&self, file: OpenFile, flags: u32) -> Opened {
+        self.opens.insert_file(file);
+        Opened { flags: self.open_flags(flags), ..Opened::plain(Fh(file.open.0)) }
+    }
+
+    /// OPEN.
+    pub(crate) fn open(
+        self: &Arc<Front>,
+        caller: Caller,
+        node: NodeId,
+        flags: u32,
+        kill_set_id: bool,
+        reply: Reply,
+    ) -> Handled {
+        let gfid = or_refuse!(self, reply, self.gfid(node));
+        self.fops(caller, reply, move |front, caller, reply| async move {
+            let file = OpenFile { gfid, open: front.opens.fresh() };
+            let owner = caller.again();
+            let result = {
+                let mut work = front.begin(caller).await;
+                open_existing(&mut work, file, flags, kill_set_id).await
+            };
+            if let Err(error) = result {
+                return front.refuse(FopKind::Open, &error, reply);
+            }
+            let delivery = reply.opened(front.opened(file, flags));
+            if delivery != Delivery::Taken {
+                front.release(owner, file, false).await;
+            }
+            delivery
+        })
+    }
+
+    /// CREATE: makes the file and opens it; one that was made by somebody else meanwhile is opened, unless O_EXCL.
+    pub(crate) fn create(
+        self: &Arc<Front>,
+        caller: Caller,
+        directory: NodeId,
+        create: &Create<'_>,
+        reply: Reply,
+    ) -> Handled {
+        let making = Making {
+            entry: or_refuse!(self, reply, self.entry_in(directory, create.name)),
+            flags: create.flags,
+            mode: create.mode & MODE_BITS,
+            umask: create.umask,
+            kill_set_id: create.kill_suidgid,
+        };
+        self.fops(caller, reply, |front, caller, reply| async move {
+            let owner = caller.again();
+            let made = {
+                let mut work = front.begin(caller).await;
+                front.make_or_open(&mut work, &making).await
+            };
+            let (file, attr) = match made {
+                Ok(made) => made,
+                Err(error) => return front.refuse(FopKind::Create, &error, reply),
+            };
+            let entry = front.entry(&attr, None);
+            let delivery = reply.created(&entry, front.opened(file, making.flags));
+            if delivery != Delivery::Taken {
+                front.forget([(entry.node, 1)]);
+                front.release(owner, file, false).await;
+            }
+            delivery
+        })
+    }
+
+    async fn make_or_open(&self, work: &mut Work<'_>, making: &Making) -> Result<(OpenFile, Attr), FopError> {
+        let open = self.opens.fresh();
+        for _ in 0..ROUNDS_MAX {
+            match make(work, making, open).await {
+                Err(error) if error.errno() == Errno::EEXIST && making.flags & O_EXCL == 0 => {}
+                result => return result,
+            }
+            work.next();
+            let request = LookupReq { target: Locate::Entry(making.entry.clone()), xdata: Xdata::EMPTY };
+            let attr = match work.call::<fop::Lookup>(&request).await {
+                Ok(found) => found.attr,
+                Err(error) if error.errno() == Errno::ENOENT => {
+                    work.next();
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            if attr.kind != FileKind::File {
+                break;
+            }
+            work.next();
+            let file = OpenFile { gfid: attr.gfid, open };
+            match open_existing(work, file, making.flags, making.kill_set_id).await {
+                Ok(emptied) => return Ok((file, emptied.unwrap_or(attr))),
+                // Unlinked between the look and the open.
+                Err(error) if matches!(error.errno(), Errno::ENOENT | Errno::ESTALE) => work.next(),
+                Err(error) => return Err(error),
+            }
+        }
+        // The kernel then looks the name up anew and does what is right for a link, a directory, a pipe.
+        Err(Errno::ESTALE.into())
+    }
+}
+
+async fn make(work: &Work<'_>, making: &Making, open: brickwork_api::OpenId) -> Result<(OpenFile, Attr), FopError> {
+    let request = CreateReq {
+        entry: making.entry.clone(),
+        gfid: Gfid::random(),
+        open,
+        flags: making.flags & !KERNEL_ONLY,
+        mode: making.mode,
+        umask: making.umask,
+        xdata: Xdata::EMPTY,
+    };
+    let attr = work.call::<fop::Create>(&request).await?.attr;
+    Ok((OpenFile { gfid: attr.gfid, open }, attr))
+}
+
+/// Opens a file that is there; answers its attributes where emptying it showed them.
+///
+/// Emptying by somebody who must lose the set-id bits is a fop of its own: `open` has no word for it.
+async fn open_existing(
+    work: &mut Work<'_>,
+    file: OpenFile,
+    flags: u32,
+    kill_set_id: bool,
+) -> Result<Option<Attr>, FopError> {
+    let apart = kill_set_id && flags & O_TRUNC != 0;
+    let without = KERNEL_ONLY | O_CREAT | O_EXCL | if apart { O_TRUNC } else { 0 };
+    let request = OpenReq { file, flags: flags & !without, xdata: Xdata::EMPTY };
+    work.call::<fop::Open>(&request).await?;
+    if !apart {
+        return Ok(None);
+    }
+    work.next();
+    let request = TruncateReq { target: file.into(), size: 0, kill_set_id, xdata: Xdata::EMPTY };
+    match work.call::<fop::Truncate>(&request).await {
+        Ok(emptied) => Ok(Some(emptied.attr)),
+        Err(error) => {
+            work.next();
+            let request = brickwork_api::ReleaseReq { file, xdata: Xdata::EMPTY };
+            if let Err(error) = work.call::<fop::Release>(&request).await {
+                tracing::warn!(%error, gfid = %file.gfid, "an open could not be released");
+            }
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Operations on open files.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use brickwork_api::{
+    CopyFileRangeReq, Errno, FallocateReq, FlushReq, FsyncReq, ReadReq, SeekReq, WriteReq, Xdata, fop,
+};
+use brickwork_fuse::request::{CopyRange, ReadRequest, Release};
+use brickwork_fuse::{Fh, Handled, LockOwner, NodeId, Reply};
+
+use super::or_refuse;
+use crate::convert;
+use crate::front::{Caller, Front};
+
+/// A range of an open file.
+#[derive(Clone, Copy)]
+pub(crate) struct Range {
+    pub(crate) fh: Fh,
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
+}
+
+impl Front {
+    /// READ.
+    pub(crate) fn read(self: &Arc<Front>, caller: Caller, node: NodeId, read: &ReadRequest, reply: Reply) -> Handled {
+        let file = or_refuse!(self, reply, self.open_file(node, read.fh));
+        let request = ReadReq { file, offset: read.offset, size: read.size, xdata: Xdata::EMPTY };
+        let most = read.size as usize;
+        let caller = caller.owning(read.lock_owner);
+        self.fop::<fop::Read>(caller, request, reply, move |_, answer, reply| {
+            // More than was asked for would be refused by the kernel.
+            reply.data(&answer.data[..answer.data.len().min(most)])
+        })
+    }
+
+    /// WRITE; `data` is the kernel's payload, where it was read to.
+    pub(crate) fn write(
+        self: &Arc<Front>,
+        caller: Caller,
+        node: NodeId,
+        at: Range,
+        data: Bytes,
+        kill_set_id: bool,
+        reply: Reply,
+    ) -> Handled {
+        let file = or_refuse!(self, reply, self.open_file(node, at.fh));
+        let request = WriteReq { file, offset: at.offset, data, kill_set_id, xdata: Xdata::EMPTY };
+        self.fop::<fop::Write>(caller, request, reply, |_, answer, reply| reply.written(answer.written))
+    }
+
+    /// FLUSH: a descriptor was closed.
+    pub(crate) fn flush(
+        self: &Arc<Front>,
+        caller: Caller,
+        node: NodeId,
+        fh: Fh,
+        owner: LockOwner,
+        reply: Reply,
+    ) -> Handled {
+        let file = or_refuse!(self, reply, self.open_file(node, fh));
+        let request = FlushReq { file, xdata: Xdata::EMPTY };
+        self.fop::<fop::Flush>(caller.owning(Some(owner)), request, reply, |_, _, reply| reply.ok())
+    }
+
+    /// RELEASE and RELEASEDIR: the last descriptor is gone. Never fails for the kernel, which would not listen.
+    pub(crate) fn end_open(
+        self: &Arc<Front>,
+        caller: Caller,
+        node: NodeId,
+        release: &Release,
+        directory: bool,
+        reply: Reply,
+    ) -> Handled {
+        let file = or_refuse!(self, reply, self.open_file(node, release.fh));
+        let owner = (release.flock_unlock || release.flush).then_some(release.lock_owner);
+        let flush = release.flush && !directory;
+        self.fops(caller.owning(owner), reply, move |front, caller, reply| async move {
+            if flush {
+                let work = front.begin(caller.again()).await;
+                let request = FlushReq { file, xdata: Xdata::EMPTY };
+                if let Err(error) = work.call::<fop::Flush>(&request).await {
+                    tracing::debug!(%error, gfid = %file.gfid, "a flush at the last close was refused");
+                }
+            }
+            front.release(caller, file, directory).await;
+            reply.ok()
+        })
+    }
+
+    /// FSYNC.
+    pub(crate) fn fsync(
+        self: &Arc<Front>,
+        caller: Caller,
+        node: NodeId,
+        fh: Fh,
+        data_only: bool,
+        reply: Reply,
+    ) -> Handled {
+        let file = or_refuse!(self, reply, self.open_file(node, fh));
+        let request = FsyncReq { file, data_only, xdata: Xdata::EMPTY };
+        self.fop::<fop::Fsync>(caller, request, reply, |_, _, reply| reply.ok())
+    }
+
+    /// FALLOCATE.
+    pub(crate) fn fallocate(
+        self: &Arc<Front>,
+        caller: Caller,
+        node: NodeId,
+        range: Range,
+        mode: u32,
+        reply: Reply,
+    ) -> Handled {
+        let request = FallocateReq {
+            mode: or_refuse!(self, reply, convert::fallocate_mode(mode)),
+            file: or_refuse!(self, reply, self.open_file(node, range.fh)),
+            offset: range.offset,
+            length: range.length,
+            xdata: Xdata::EMPTY,
+        };
+        self.fop::<fop::Fallocate>(caller, request, reply, |_, _, reply| reply.ok())
+    }
+
+    /// LSEEK, of which only the search for data and holes comes here.
+    pub(crate) fn seek(
+        self: &Arc<Front>,
+        caller: Caller,
+        node: NodeId,
+        fh: Fh,
+        (offset, whence): (u64, u32),
+        reply: Reply,
+    ) -> Handled {
+        let request = SeekReq {
+            what: or_refuse!(self, reply, convert::seek_what(whence)),
+            file: or_refuse!(self, reply, self.open_file(node, fh)),
+            offset,
+            xdata: Xdata::EMPTY,
+        };
+        self.fop::<fop::Seek>(caller, request, reply, |_, found, reply| reply.offset(found.offset))
+    }
+
+    /// COPY_FILE_RANGE and COPY_FILE_RANGE_64.
+    pub(crate) fn copy_file_range(
+        self: &Arc<Front>,
+        caller: Caller,
+        node: NodeId,
+        copy: &CopyRange,
+        reply: Reply,
+    ) -> Handled {
+        if copy.flags != 0 {
+            return self.refuse_at_once(Errno::EINVAL, reply);
+        }
+        // The narrow form answers 32 bits: what is copied beyond could not be told.
+        let most = if copy.wide { u64::MAX } else { u64::from(!4095_u32) };
+        let request = CopyFileRangeReq {
+            from: or_refuse!(self, reply, self.open_file(node, copy.fh_in)),
+            from_offset: copy.offset_in,
+            to: or_refuse!(self, reply, self.open_file(copy.node_out, copy.fh_out)),
+            to_offset: copy.offset_out,
+            length: copy.length.min(most),
+            xdata: Xdata::EMPTY,
+        };
+        self.fop::<fop::CopyFileRange>(caller, request, reply, |_, answer, reply| reply.copied(answer.copied))
+    }
+}

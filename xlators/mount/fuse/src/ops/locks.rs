@@ -1,0 +1,78 @@
+//! Locks of applications: `fcntl`, open-file-description and `flock` locks.
+
+use std::sync::Arc;
+
+use brickwork_api::{Cancel, Errno, FopKind, LkCommand, LkKind, LkReq, LkType, Xdata, fop};
+use brickwork_fuse::request::Lock;
+use brickwork_fuse::{Handled, NodeId, Reply};
+
+use super::or_refuse;
+use crate::convert;
+use crate::counters::lane;
+use crate::front::{Caller, Front};
+
+impl Front {
+    fn lk_request(&self, node: NodeId, lock: &Lock, command: LkCommand) -> Result<LkReq, Errno> {
+        Ok(LkReq {
+            file: self.open_file(node, lock.fh)?,
+            command,
+            kind: if lock.flock { LkKind::Flock } else { LkKind::Posix },
+            range: convert::lock_from_kernel(lock),
+            xdata: Xdata::EMPTY,
+        })
+    }
+
+    /// GETLK.
+    pub(crate) fn getlk(self: &Arc<Front>, caller: Caller, node: NodeId, lock: Lock, reply: Reply) -> Handled {
+        let request = or_refuse!(self, reply, self.lk_request(node, &lock, LkCommand::Get));
+        self.fop::<fop::Lk>(caller.owning(Some(lock.owner)), request, reply, move |_, found, reply| {
+            reply.lock(&convert::lock_to_kernel(&lock, &found.range))
+        })
+    }
+
+    /// SETLK and SETLKW. Unlocking never waits.
+    pub(crate) fn setlk(
+        self: &Arc<Front>,
+        caller: Caller,
+        node: NodeId,
+        lock: &Lock,
+        wait: bool,
+        reply: Reply,
+    ) -> Handled {
+        let command = if wait { LkCommand::SetWait } else { LkCommand::Set };
+        let mut request = or_refuse!(self, reply, self.lk_request(node, lock, command));
+        let caller = caller.owning(Some(lock.owner));
+        if request.range.kind == LkType::Unlock {
+            request.command = LkCommand::Set;
+        }
+        match request.command {
+            LkCommand::SetWait => self.wait_for_lock(caller, request, reply),
+            _ => self.fop::<fop::Lk>(caller, request, reply, |_, _, reply| reply.ok()),
+        }
+    }
+
+    /// A lock call that may wait: a signal of its caller sets `cx.cancel`, and the fop then answers `EINTR`.
+    fn wait_for_lock(self: &Arc<Front>, caller: Caller, request: LkReq, reply: Reply) -> Handled {
+        let cancel = Cancel::new();
+        let (front, asked) = (self.clone(), cancel.clone());
+        let reader = lane();
+        let work = async move {
+            let Some(work) = front.begin_wait(caller, asked) else {
+                tracing::warn!("more lock calls wait than `waiters-max` allows");
+                let delivery = front.refuse(FopKind::Lk, &Errno::ENOLCK.into(), reply);
+                return front.finish(reader, delivery);
+            };
+            let delivery = match work.call::<fop::Lk>(&request).await {
+                Ok(_) => reply.ok(),
+                Err(error) => front.refuse(FopKind::Lk, &error, reply),
+            };
+            front.finish(reader, delivery);
+        };
+        let front = self.clone();
+        let interrupt = move || {
+            front.counters.interrupt();
+            cancel.cancel();
+        };
+        Handled::interruptible(work, Arc::new(interrupt))
+    }
+}

@@ -1,0 +1,59 @@
+//! A filter that notes every fop and whose it was.
+
+use std::sync::Arc;
+
+use brickwork_api::{BoxFuture, Cx, Each, FopKind, FopResult, FopType, Route, Xlator, each_fop};
+use parking_lot::Mutex;
+
+/// One fop that came by.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub fop: FopKind,
+    pub cx: Cx,
+    /// The request, as its `Debug` shows it.
+    pub request: String,
+    pub thread: Option<String>,
+}
+
+/// Notes what passes; all of it goes on to the child.
+pub struct Recorder {
+    child: Arc<dyn Xlator>,
+    seen: Mutex<Vec<Seen>>,
+}
+
+impl Recorder {
+    pub fn over(child: Arc<dyn Xlator>) -> Arc<Recorder> {
+        Arc::new(Recorder { child, seen: Mutex::default() })
+    }
+
+    /// What came by since the last call.
+    pub fn take(&self) -> Vec<Seen> {
+        std::mem::take(&mut self.seen.lock())
+    }
+
+    /// How many of `fop` came by since the last [`Recorder::take`].
+    pub fn count(&self, fop: FopKind) -> usize {
+        self.seen.lock().iter().filter(|seen| seen.fop == fop).count()
+    }
+}
+
+impl Xlator for Recorder {
+    fn route(&self) -> Route<'_> {
+        Route::Through(&*self.child)
+    }
+
+    each_fop!();
+}
+
+impl Each for Recorder {
+    fn each<'a, F: FopType>(&'a self, cx: &'a Cx, request: &'a F::Request) -> BoxFuture<'a, FopResult<F::Reply>> {
+        // A payload of a megabyte need not be printed.
+        let request_text = match F::KIND {
+            FopKind::Write => String::new(),
+            _ => format!("{request:?}"),
+        };
+        let thread = std::thread::current().name().map(str::to_owned);
+        self.seen.lock().push(Seen { fop: F::KIND, cx: cx.clone(), request: request_text, thread });
+        F::call(&*self.child, cx, request)
+    }
+}
