@@ -146,6 +146,9 @@ impl Xlator for ErrorGen {
 
 impl Each for ErrorGen {
     fn each<'a, F: FopType>(&'a self, cx: &'a Cx, request: &'a F::Request) -> BoxFuture<'a, FopResult<F::Reply>> {
+        if !self.settings.read().chosen.contains(F::KIND) {
+            return F::call(&*self.child, cx, request);
+        }
         Box::pin(async move {
             match self.next_error(F::KIND) {
                 Some(error) => Err(error),
