@@ -117,7 +117,7 @@ impl Mount {
     /// # Errors
     /// [`MountError::InUse`] while a file is open on it or a process works in it; the mount is then as before, as with
     /// any other error.
-    pub async fn unmount(&self) -> Result<(), MountError> {
+    pub async fn unmount_unused(&self) -> Result<(), MountError> {
         let session = self.session.clone();
         blocking(move || session.mount().map_or(Ok(()), Mounted::unmount_unused)).await
     }
@@ -126,7 +126,7 @@ impl Mount {
     ///
     /// # Errors
     /// Where, why and what to do; the mount is then as before.
-    pub async fn detach(&self) -> Result<Left, MountError> {
+    pub async fn unmount(&self) -> Result<Left, MountError> {
         let session = self.session.clone();
         blocking(move || session.unmount()).await?;
         Ok(match self.front.opens.count() {

@@ -148,13 +148,13 @@ fn what_the_kernel_forgets_the_graph_forgets() {
 }
 
 #[test]
-fn a_mount_in_use_is_not_unmounted_and_a_detached_one_ends_with_the_last_close() {
+fn a_mount_in_use_is_only_unmounted_on_demand_and_ends_with_the_last_close() {
     let Some(rig) = Rig::memory("") else { return };
     let mut file = OpenOptions::new().read(true).write(true).create_new(true).open(rig.path().join("x")).unwrap();
-    let refused = rig.block_on(rig.mounted().unmount()).unwrap_err();
+    let refused = rig.block_on(rig.mounted().unmount_unused()).unwrap_err();
     assert!(matches!(refused, MountError::InUse { .. }), "{refused}");
     file.write_all(b"as before").unwrap();
-    let left = rig.block_on(rig.mounted().detach()).unwrap();
+    let left = rig.block_on(rig.mounted().unmount()).unwrap();
     assert_eq!(left, Left::Open { files: 1, directories: 0 });
     assert!(!rig.path().join("x").exists(), "it is out of the tree");
     file.write_all(b"still there").unwrap();

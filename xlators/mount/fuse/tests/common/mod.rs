@@ -91,7 +91,7 @@ impl Rig {
         self.runtime.block_on(work)
     }
 
-    /// Unmounts the first mount and waits for its end.
+    /// Takes the first mount out of the tree and waits for its end. (A test that forks beside this one holds its files for a moment.)
     pub fn unmount(&mut self) -> Mount {
         let mount = self.mounts.remove(0);
         self.runtime.block_on(async {
