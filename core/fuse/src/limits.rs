@@ -14,11 +14,11 @@ pub struct Limits {
     ///
     /// At the limit payloads of WRITE are copied instead of keeping their buffer. At least one for each reader.
     pub buffers_max: usize,
-    /// Message buffers kept in memory while nobody uses them, beside those of the readers. Default: 4.
+    /// Message buffers kept in memory while nobody uses them, beside two of each reader. Default: 2.
     pub buffers_idle_max: usize,
-    /// Payloads of fewer bytes are copied even where a buffer could be kept. Default: 16,384.
+    /// Payloads of fewer bytes are copied even where a buffer could be kept. Default: 4096.
     ///
-    /// A waiting 4 KiB write would otherwise keep a buffer of 1 MiB from everybody else.
+    /// What is kept begins on a page, so O_DIRECT can take it; what is less than a page O_DIRECT cannot take anyway.
     pub payload_copy_below: usize,
     /// Requests the kernel may send ahead in the background: readahead, asynchronous direct I/O. Default: 64.
     ///
@@ -35,8 +35,8 @@ impl Default for Limits {
             readers: processors.min(4),
             pending_max: 65_536,
             buffers_max: 32,
-            buffers_idle_max: 4,
-            payload_copy_below: 16_384,
+            buffers_idle_max: 2,
+            payload_copy_below: 4096,
             max_background: 64,
             congestion_threshold: 48,
         }

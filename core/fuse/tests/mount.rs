@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::thread::JoinHandleExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -67,7 +68,16 @@ fn fcntl_lock(file: RawFd, command: i32, kind: i32) -> Result<(), i32> {
     if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error().raw_os_error().unwrap()) }
 }
 
-extern "C" fn ignore_signal(_: i32) {}
+/// SIGALRM does nothing but interrupt the call it meets.
+fn let_signals_interrupt() {
+    extern "C" fn nothing(_: i32) {}
+    // SAFETY: the handler does nothing, and without SA_RESTART the call it interrupts returns EINTR.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = nothing as extern "C" fn(i32) as usize;
+        assert_eq!(libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut()), 0);
+    }
+}
 
 #[test]
 #[ignore = "a part that other tests run in a process of its own"]
@@ -75,12 +85,7 @@ fn role() {
     let path = PathBuf::from(std::env::var_os("BRICKWORK_FUSE_PATH").expect("run by another test"));
     match std::env::var("BRICKWORK_FUSE_ROLE").unwrap().as_str() {
         "wait for a lock" => {
-            // SAFETY: the handler does nothing, and without SA_RESTART the call it interrupts returns EINTR.
-            unsafe {
-                let mut action: libc::sigaction = std::mem::zeroed();
-                action.sa_sigaction = ignore_signal as extern "C" fn(i32) as usize;
-                assert_eq!(libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut()), 0);
-            }
+            let_signals_interrupt();
             let file = File::options().write(true).open(path).unwrap();
             println!("@{}", rustix::thread::gettid().as_raw_nonzero());
             let result = fcntl_lock(file.as_raw_fd(), libc::F_SETLKW, libc::F_WRLCK);
@@ -167,6 +172,33 @@ fn a_waiter_in_setlkw_returns_eintr_on_a_signal_and_leaves_nothing_behind() {
     assert_eq!(waiter.says(), format!("Err({})", libc::EINTR));
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     assert_eq!(place.fs.locks.interrupted.load(Ordering::SeqCst), 1);
+    assert_eq!(place.fs.locks.held(false), 1);
+    until("nothing is pending", || place.session.pending() == 0);
+}
+
+#[test]
+fn no_interrupt_is_lost_whenever_the_signal_comes() {
+    if !can_mount() {
+        return;
+    }
+    let full = std::env::var("BRICKWORK_ROUNDS").is_ok_and(|rounds| rounds == "full");
+    let rounds = if full { 50_000 } else { 500 };
+    let place = Place::new(MemFs::new());
+    let_signals_interrupt();
+    let holder = File::create_new(place.path("f")).unwrap();
+    fcntl_lock(holder.as_raw_fd(), libc::F_OFD_SETLK, libc::F_WRLCK).unwrap();
+    for round in 0..rounds {
+        let file = File::options().write(true).open(place.path("f")).unwrap();
+        let waiter = std::thread::spawn(move || fcntl_lock(file.as_raw_fd(), libc::F_OFD_SETLKW, libc::F_WRLCK));
+        // Again and again, for the first signals may meet the thread before it waits. The kernel sends one INTERRUPT
+        // for a request, however many signals come: if that one is lost, the waiter never returns.
+        until("the waiter returns", || {
+            // SAFETY: the thread was not joined, so its handle is valid.
+            unsafe { libc::pthread_kill(waiter.as_pthread_t(), libc::SIGALRM) };
+            waiter.is_finished()
+        });
+        assert_eq!(waiter.join().unwrap(), Err(libc::EINTR), "round {round}");
+    }
     assert_eq!(place.fs.locks.held(false), 1);
     until("nothing is pending", || place.session.pending() == 0);
 }

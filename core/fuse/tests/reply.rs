@@ -110,7 +110,8 @@ fn the_lock_in_the_way_is_told_in_fcntls_numbers() {
 
 #[test]
 fn the_small_answers_have_their_structures() {
-    let cases: [(Opcode, fn(Reply) -> Delivery, Vec<u8>); 8] = [
+    type Case = (Opcode, fn(Reply) -> Delivery, Vec<u8>);
+    let cases: [Case; 8] = [
         (Opcode::Open, |r| r.opened(Opened::plain(Fh(9))), OpenOut { fh: 9, ..OpenOut::default() }.as_bytes().into()),
         (Opcode::Write, |r| r.written(5), WriteOut { size: 5, padding: 0 }.as_bytes().into()),
         (Opcode::GetXattr, |r| r.size(6), GetXattrOut { size: 6, padding: 0 }.as_bytes().into()),
