@@ -139,6 +139,8 @@ impl Front {
         Handled::later(async move {
             let work = front.begin(caller).await;
             let result = work.call::<F>(&request).await;
+            // Before the reply: whoever has it finds the slot free.
+            drop(work);
             let delivery = match result {
                 Ok(answered) => answer(&front, answered, reply),
                 Err(error) => front.refuse(F::KIND, &error, reply),

@@ -62,7 +62,9 @@ impl Front {
                 let delivery = front.refuse(FopKind::Lk, &Errno::ENOLCK.into(), reply);
                 return front.finish(reader, delivery);
             };
-            let delivery = match work.call::<fop::Lk>(&request).await {
+            let result = work.call::<fop::Lk>(&request).await;
+            drop(work);
+            let delivery = match result {
                 Ok(_) => reply.ok(),
                 Err(error) => front.refuse(FopKind::Lk, &error, reply),
             };
