@@ -1,0 +1,209 @@
+//! The codes of everything that can go wrong outside a volfile, each with its exit code and its page for
+//! `brickwork explain`. A code without a page does not compile.
+
+use crate::failure::Exit;
+
+macro_rules! codes {
+    ($($variant:ident = $number:literal, $exit:ident, $title:literal, $page:literal;)*) => {
+        /// What went wrong. The numbers are stable: scripts and documentation refer to them.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Code {
+            $(#[doc = $title] $variant,)*
+        }
+
+        impl Code {
+            /// All codes in the order of their numbers.
+            pub const ALL: &'static [Code] = &[$(Code::$variant,)*];
+
+            /// As it is written: `E0101`.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Code::$variant => $number,)* }
+            }
+
+            /// What it is about, in a few words.
+            pub fn title(self) -> &'static str {
+                match self { $(Code::$variant => $title,)* }
+            }
+
+            /// What causes it, what it means and what to do.
+            pub fn page(self) -> &'static str {
+                match self { $(Code::$variant => $page,)* }
+            }
+
+            /// What the process exits with.
+            pub fn exit(self) -> Exit {
+                match self { $(Code::$variant => Exit::$exit,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    Usage = "E0001", Usage, "a command line that cannot be read",
+"The verb, an option or a value is not known. The message shows what was understood; `brickwork help VERB` lists what the
+verb takes. Nothing was done.";
+
+    System = "E0002", Failed, "a call of the operating system failed",
+"Something outside Brickwork said no: a full disk, a missing file, a limit. The message names the call's object and the
+system's own reason. Nothing is retried behind your back: remove the cause and run the command again.";
+
+    NoInstance = "E0101", Unavailable, "no such instance is running",
+"Verbs that look at a running file system talk to its admin socket, in /run/brickwork (as root) or in
+$XDG_RUNTIME_DIR/brickwork (as a user). No process answers there under the asked name.
+
+Start one with `brickwork mount VOLFILE DIR` or `brickwork dev`; `brickwork status` lists what runs. Root's instances are
+seen by root, a user's by that user. BRICKWORK_RUNTIME_DIR names another directory for both sides.";
+
+    SeveralInstances = "E0102", Usage, "several instances are running",
+"The verb speaks about one instance, and more than one is running. Choose with `-i NAME`; the message lists the names.";
+
+    InstanceSilent = "E0103", Unavailable, "an instance does not answer",
+"The process is there but gave no answer within `--timeout`, or it closed the connection. It may be stopping, or be stuck in
+a call of a broken disk. `brickwork status` shows the others; the log of the instance tells what it was doing last.";
+
+    Forbidden = "E0104", Permission, "the admin socket is not for this user",
+"An instance takes requests from its own user and from root only. Run the command as the user who started the instance.";
+
+    AdminBusy = "E0105", TryAgain, "the admin socket has no room",
+"Too many programs are connected to one instance at the same time. Try again; if it stays, look for a script that keeps
+connections open (`ss -x | grep brickwork`).";
+
+    AdminProtocol = "E0106", Failed, "client and instance do not understand each other",
+"The request or the answer was not in the form this version knows, or longer than allowed: most likely the `brickwork`
+command and the running process are of different versions. `brickwork version` and `brickwork status` show both.";
+
+    RuntimeDirectory = "E0107", Permission, "the directory of the admin sockets cannot be used",
+"Admin sockets live in a directory that belongs to the user and that nobody else can write to. It could not be made, or it
+belongs to someone else. Name another one with BRICKWORK_RUNTIME_DIR, or repair its owner and mode.";
+
+    VolfileUnreadable = "E0110", Config, "a volfile cannot be read",
+"The file is not there, is no file, or may not be read. The message has the path as it was looked for and the system's
+reason. Nothing was started.";
+
+    VolfileInvalid = "E0111", Config, "a volfile has errors",
+"No graph is built from a volfile with errors. `brickwork volfile check FILE` shows each with its place and, where there is
+one, the repair; `brickwork explain V0004` and the like explain a single finding.";
+
+    GraphRefused = "E0112", Config, "an xlator refused to start",
+"The volfile is correct, but one of its xlators could not do its part here: a brick's directory is missing, on a read-only
+file system, or used by another process. The message names the volume, its place in the volfile and the reason. Everything
+that was started before it has been stopped again.";
+
+    NoSuchType = "E0113", Failed, "there is no xlator of that type",
+"`brickwork xlator list` shows the types of this build. Types of GlusterFS that Brickwork accepts without effect or refuses
+are in docs/gluster-compat.md.";
+
+    NoSuchCode = "E0114", Failed, "there is no such code",
+"Codes are a letter and four digits: V for findings in volfiles, E for everything else. `brickwork explain` without a code
+lists all of them.";
+
+    MountPointMissing = "E0120", Failed, "the mount point is not there",
+"A file system is mounted on an existing directory. Make it with `mkdir -p DIR`, or correct the path.";
+
+    MountPointNotDirectory = "E0121", Failed, "the mount point is no directory",
+"A file system is mounted on a directory, and the path names something else.";
+
+    MountPointTaken = "E0122", Failed, "something is mounted there already",
+"Another Brickwork file system is mounted on the directory and answers. Unmount it with `brickwork umount DIR`, or choose
+another directory. A mount whose process has died is removed by the next mount without asking.";
+
+    FuseMissing = "E0123", Unavailable, "the kernel's FUSE device is not there",
+"Mounting needs /dev/fuse. Load the module (`modprobe fuse`); in a container, pass the device in
+(`--device /dev/fuse`).";
+
+    HelperMissing = "E0124", Unavailable, "fusermount3 is not installed",
+"Without root, the setuid helper `fusermount3` does the mounting. Install the package `fuse3`, or mount as root.";
+
+    MountRefused = "E0125", Permission, "the mount was refused",
+"The kernel or fusermount3 said no. Common reasons: the directory belongs to another user, `allow_other` without
+`user_allow_other` in /etc/fuse.conf, or too many mounts (`mount_max` there). The message has the words of whoever refused.";
+
+    MountOption = "E0126", Usage, "a mount option is not known or not allowed",
+"`brickwork mount --help` lists the options that `-o` takes. Options are separated by commas: `-o ro,allow_other`.";
+
+    MountSilent = "E0127", TimedOut, "the mount does not answer",
+"The file system was mounted, but asking the kernel about it (`statfs`) gave no answer in time. The mount was removed again.
+The log names what the brick was waiting for: usually a disk that does not answer.";
+
+    DaemonDied = "E0128", Failed, "the process ended before the mount was ready",
+"The background process stopped without saying why. Its log has the last words; run the same command with `--foreground` to
+see them at once.";
+
+    NotMounted = "E0130", Failed, "Brickwork is not mounted there",
+"No mount of Brickwork is at that path. `brickwork status` lists the mounts of running instances; `findmnt -t fuse.brickwork`
+lists all, also those whose process has died.";
+
+    MountBusy = "E0131", TryAgain, "the mount is in use",
+"A process has a file open on the mount or its working directory in it. `fuser -vm DIR` shows which. Stop it and repeat, or
+use `--lazy`: the mount disappears from the tree at once and ends when the last file is closed.";
+
+    UnmountRefused = "E0132", Permission, "the mount could not be removed",
+"The kernel or fusermount3 refused. A mount can be removed by the user who made it and by root.";
+
+    StillRunning = "E0133", TimedOut, "the process has not ended yet",
+"The mount is gone from the tree, but the process behind it still works: open files of a lazy unmount, or a disk that does
+not answer. It ends by itself when they are done; its log says what it waits for.";
+
+    NotABrick = "E0140", Failed, "the directory is no brick of Brickwork",
+"`brickwork brick detach` removes the marks that Brickwork left on the root of a brick. There are none on this directory.";
+
+    BrickInUse = "E0141", TryAgain, "the brick is being served",
+"A running process serves this directory. Unmount it first: a brick that is served would be marked again at once.";
+
+    DetachRefused = "E0142", Permission, "the marks of a brick could not be removed",
+"Removing `trusted.*` attributes needs root (CAP_SYS_ADMIN) and a writable file system.";
+
+    DevBricks = "E0150", Usage, "more than one brick",
+"`brickwork dev` serves one brick. Several bricks need cluster/distribute, which is not part of this version.";
+
+    DevPlace = "E0151", Failed, "there is no place for the playground",
+"`brickwork dev` keeps its brick and its mount in $XDG_RUNTIME_DIR or in the temporary directory. The file system there must
+keep extended attributes of users (`user.*`): ext4, xfs, btrfs, and tmpfs since Linux 6.6 do. Set TMPDIR to a directory on
+such a file system.";
+
+    DevCommand = "E0152", Failed, "the command of --exec could not be started",
+"`--exec` runs its argument by `sh -c`, so /bin/sh must be there and may be run.";
+
+    ReloadRefused = "E0301", Config, "a reload was refused",
+"After SIGHUP the volfile was read again. It has errors, or an xlator did not take its new options. The running graph is
+unchanged. Correct the file and send SIGHUP again; `brickwork volfile check FILE` shows the errors.";
+
+    NeedsSwitch = "E0302", Config, "a reload would need another graph",
+"After SIGHUP the volfile was read again. It adds, removes or moves xlators, or changes an option that cannot change while
+its xlator runs (`brickwork xlator info TYPE` says which can). Switching graphs under open files is not part of this version:
+unmount and mount again. The running graph is unchanged.";
+}
+
+impl Code {
+    /// Reads a code as a person types it: `E0101` or `e101`.
+    pub fn parse(text: &str) -> Option<Code> {
+        let number: u32 = text.trim().strip_prefix(['e', 'E'])?.parse().ok()?;
+        Code::ALL.iter().copied().find(|code| code.as_str()[1..].parse() == Ok(number))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_in_order() {
+        let numbers: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "{numbers:?}");
+    }
+
+    #[test]
+    fn a_code_is_read_as_people_type_it() {
+        assert_eq!(Code::parse("E0101"), Some(Code::NoInstance));
+        assert_eq!(Code::parse("e101"), Some(Code::NoInstance));
+        assert_eq!(Code::parse("V0101"), None);
+        assert_eq!(Code::parse("E9999"), None);
+    }
+
+    #[test]
+    fn every_page_says_more_than_its_title() {
+        for code in Code::ALL {
+            assert!(code.page().len() > 2 * code.title().len(), "{code:?}");
+        }
+    }
+}

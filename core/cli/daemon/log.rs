@@ -1,0 +1,29 @@
+//! The log of a serving process: to stderr, as text or JSON, as much as BRICKWORK_LOG asks for.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object in a line.
+    Json,
+}
+
+/// Starts logging what is at least `least`, or what BRICKWORK_LOG says (`debug`, `info,brickwork_fuse=trace`).
+pub fn start(format: Format, least: &str) {
+    let filter = EnvFilter::try_from_env("BRICKWORK_LOG").unwrap_or_else(|_| EnvFilter::new(least));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match format {
+        Format::Json => lines.json().flatten_event(true).try_init(),
+        Format::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
+    };
+    if let Err(error) = started {
+        // Somebody else in this process logs already: then everything goes there.
+        tracing::debug!(%error, "logging was started before");
+    }
+}

@@ -1,0 +1,238 @@
+//! What a serving process tells about itself.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use brickwork_api::{ClientId, Cx, Gfid, Host, StatfsReq, Xdata, Xlator};
+use brickwork_graph::diagnostic::{MASK, is_secret_key};
+use brickwork_graph::graph::{Graph, Node};
+use brickwork_graph::host::TokioHost;
+use brickwork_graph::plan::PlannedVolume;
+use brickwork_graph::swap::Running;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use tokio::sync::oneshot;
+
+use super::{Server, admin};
+use crate::failure::Failure;
+use crate::protocol::{
+    BrickReport, CapacityReport, DumpReport, GraphReport, InstanceReport, MountReport, ProblemReport, ProcessReport,
+    ReloadReport, XlatorReport,
+};
+use crate::version::VERSION;
+
+/// How long `status` waits for the volume to say how full it is.
+const CAPACITY_MAX: Duration = Duration::from_millis(800);
+
+/// What the driver knew at one moment; the answer is made of it without the driver.
+#[derive(Debug)]
+pub struct Questions {
+    instance: String,
+    file: String,
+    volumes: Vec<PlannedVolume>,
+    running: Arc<Running>,
+    mounts: Vec<MountReport>,
+    private_to_uid: Option<u32>,
+    down: Option<String>,
+    reloads: ReloadReport,
+    started: Instant,
+    pool_threads: usize,
+}
+
+impl Server {
+    pub(super) fn questions(&self) -> Questions {
+        Questions {
+            instance: self.claim.name().to_owned(),
+            file: self.stack.name(),
+            volumes: self.plan.volumes.clone(),
+            running: self.root.load(),
+            mounts: self.fronts.iter().map(|front| front.report()).collect(),
+            private_to_uid: self.fronts.iter().find_map(|front| front.private_to_uid()),
+            down: self.heard.down(),
+            reloads: self.reloads.clone(),
+            started: self.started,
+            pool_threads: self.pool_threads,
+        }
+    }
+
+    /// Answers by `report` in a task of its own.
+    pub(super) fn answer_beside<T, W>(
+        &self,
+        answer: oneshot::Sender<Result<Value, Failure>>,
+        report: impl FnOnce(Questions) -> W + Send + 'static,
+    ) where
+        T: Serialize,
+        W: Future<Output = T> + Send + 'static,
+    {
+        let questions = self.questions();
+        tokio::spawn(async move {
+            // A client that did not wait for its answer needs none.
+            let _ = answer.send(Ok(json!(report(questions).await)));
+        });
+    }
+
+    /// Writes a dump beside the admin socket and logs where it is.
+    pub(super) async fn dump_to_file(&self) {
+        let runtime = crate::instance::Runtime::find();
+        let stamp: String = crate::output::now().chars().filter(char::is_ascii_digit).take(14).collect();
+        let path = runtime.directory().join(format!("dump-{}-{stamp}.json", self.claim.name()));
+        let dump = json!(self.questions().dump().await);
+        match write_private(&path, &format!("{dump:#}\n")) {
+            Ok(()) => tracing::info!(path = %path.display(), "dump written"),
+            Err(error) => tracing::error!(path = %path.display(), %error, "the dump could not be written"),
+        }
+    }
+}
+
+fn write_private(path: &std::path::Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = std::fs::OpenOptions::new();
+    options.create(true).truncate(true).write(true).mode(0o600).open(path)?.write_all(text.as_bytes())
+}
+
+impl Questions {
+    /// For `status`.
+    pub async fn status(self) -> InstanceReport {
+        let capacity = capacity(&self.running).await;
+        InstanceReport {
+            pid: std::process::id(),
+            version: VERSION.to_owned(),
+            uptime_seconds: self.started.elapsed().as_secs_f64(),
+            problems: self.problems(capacity.is_none()),
+            bricks: self.bricks(),
+            graph: self.root_name(),
+            generation: self.running.generation(),
+            capacity,
+            private_to_uid: self.private_to_uid,
+            mounts: self.mounts,
+            instance: self.instance,
+        }
+    }
+
+    /// For `graph show`.
+    #[must_use]
+    pub fn graph(&self) -> GraphReport {
+        let graph = self.running.graph();
+        let mut order = Vec::new();
+        preorder(graph, graph.root_index(), &mut order);
+        GraphReport {
+            name: self.root_name(),
+            generation: self.running.generation(),
+            phase: format!("{:?}", graph.phase()).to_lowercase(),
+            uptime_seconds: self.started.elapsed().as_secs_f64(),
+            file: self.file.clone(),
+            mounts: self.mounts.iter().map(|mount| mount.path.clone()).collect(),
+            xlators: order.into_iter().map(|index| self.xlator(graph, index)).collect(),
+        }
+    }
+
+    /// For `dump`.
+    pub async fn dump(self) -> DumpReport {
+        let (graph, reloads, pool_threads) = (self.graph(), self.reloads.clone(), self.pool_threads);
+        DumpReport { graph, reloads, process: process(pool_threads), status: self.status().await }
+    }
+
+    fn root_name(&self) -> String {
+        let graph = self.running.graph();
+        graph.nodes()[graph.root_index()].name.to_string()
+    }
+
+    fn xlator(&self, graph: &Graph, index: usize) -> XlatorReport {
+        let node: &Node = &graph.nodes()[index];
+        XlatorReport {
+            name: node.name.to_string(),
+            kind: node.kind.name.to_owned(),
+            options: shown(&self.volumes[index]),
+            children: node.children.iter().map(|&child| graph.nodes()[child].name.to_string()).collect(),
+            status: node.xlator.status(),
+        }
+    }
+
+    fn bricks(&self) -> Vec<BrickReport> {
+        let bricks = self.volumes.iter().filter(|volume| volume.kind.name == brickwork_posix::TYPE.name);
+        let report = |volume: &PlannedVolume| {
+            let directory = PathBuf::from(volume.options.get("directory")?);
+            Some(BrickReport { name: volume.name.clone(), directory })
+        };
+        bricks.filter_map(report).collect()
+    }
+
+    fn problems(&self, silent: bool) -> Vec<ProblemReport> {
+        let mut problems = Vec::new();
+        if let Some(reason) = &self.down {
+            problems.push(ProblemReport {
+                what: format!("the volume cannot serve: {reason}"),
+                effect: "file operations answer EIO or wait".to_owned(),
+                next: "repair what the reason names; it serves again by itself".to_owned(),
+            });
+        } else if silent {
+            problems.push(ProblemReport {
+                what: format!("the volume did not answer within {CAPACITY_MAX:?}"),
+                effect: "programs that use the mount may hang".to_owned(),
+                next: "look at the disk below the brick (dmesg)".to_owned(),
+            });
+        }
+        if let Some(failure) = &self.reloads.refused {
+            problems.push(ProblemReport {
+                what: format!("the last reload was refused: {}", failure.message()),
+                effect: "the graph runs as before the change of its volfile".to_owned(),
+                next: format!(
+                    "correct the volfile and send SIGHUP again; brickwork explain {}",
+                    failure.code().as_str()
+                ),
+            });
+        }
+        problems
+    }
+}
+
+/// The indices of `at` and everything below it, each once, parents first.
+fn preorder(graph: &Graph, at: usize, order: &mut Vec<usize>) {
+    if !order.contains(&at) {
+        order.push(at);
+        graph.nodes()[at].children.iter().for_each(|&child| preorder(graph, child, order));
+    }
+}
+
+/// The options of `volume`, without secrets.
+fn shown(volume: &PlannedVolume) -> Map<String, Value> {
+    let secret =
+        |key: &str| is_secret_key(key) || volume.kind.options.iter().any(|spec| spec.matches(key) && spec.secret);
+    let entry = |(key, value): (&str, &str)| {
+        let value = if secret(key) { MASK } else { value };
+        (key.to_owned(), Value::from(value))
+    };
+    volume.options.iter().map(entry).collect()
+}
+
+/// Asks the volume how full it is; `None` when it does not say so in time.
+async fn capacity(running: &Arc<Running>) -> Option<CapacityReport> {
+    let host: Arc<dyn Host> = Arc::new(TokioHost::new(tokio::runtime::Handle::current()));
+    let running = running.clone();
+    // In a task of its own: a fop that was started is polled to its end, also when nobody waits for it any more.
+    let asked = tokio::spawn(async move {
+        let cx = Cx::internal(ClientId::random(), host);
+        running.statfs(&cx, &StatfsReq { gfid: Gfid::ROOT, xdata: Xdata::EMPTY }).await
+    });
+    let stat = tokio::time::timeout(CAPACITY_MAX, asked).await.ok()?.ok()?.ok()?.stat;
+    Some(CapacityReport {
+        total_bytes: stat.blocks.saturating_mul(stat.fragment_size),
+        used_bytes: stat.blocks.saturating_sub(stat.blocks_free).saturating_mul(stat.fragment_size),
+    })
+}
+
+fn process(pool_threads: usize) -> ProcessReport {
+    let resident_pages = std::fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|text| text.split_whitespace().nth(1)?.parse::<u64>().ok());
+    let limits = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    ProcessReport {
+        resident_bytes: resident_pages.map(|pages| pages * rustix::param::page_size() as u64),
+        open_files: std::fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as u64),
+        open_files_max: limits.current,
+        pool_threads,
+        admin_connections_max: admin::CONNECTIONS_MAX,
+    }
+}

@@ -1,0 +1,154 @@
+//! `brickwork status`: what runs, problems first.
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value, json};
+
+use crate::args::Globals;
+use crate::client::{Client, chosen};
+use crate::failure::{Exit, Failure, Outcome};
+use crate::instance::Runtime;
+use crate::mountinfo::{self, State};
+use crate::output::{Output, bytes, span, table};
+use crate::protocol::{InstanceReport, ProblemReport, Request};
+
+/// Show what runs, problems first.
+#[derive(clap::Args, Debug)]
+pub struct Status {
+    /// The instance; all when none is named
+    #[arg(value_name = "INSTANCE")]
+    name: Option<String>,
+    /// Exit with 3 when something is degraded
+    #[arg(long)]
+    exit_code: bool,
+}
+
+/// An instance, or why it did not tell.
+struct Heard {
+    name: String,
+    report: Result<InstanceReport, Failure>,
+}
+
+impl Status {
+    /// Asks every instance that is meant and prints what they say.
+    pub fn run(&self, globals: &Globals, output: Output) -> Outcome {
+        let runtime = Runtime::find();
+        let names = match &self.name {
+            Some(name) => vec![name.clone()],
+            None => chosen(globals, &runtime)?,
+        };
+        let named = self.name.is_some() || globals.instance.is_some();
+        let heard: Vec<Heard> = names.into_iter().map(|name| hear(&runtime, name, globals)).collect();
+        if let [Heard { report: Err(failure), .. }] = heard.as_slice()
+            && named
+        {
+            return Err(failure.clone());
+        }
+        let dead = if named { Vec::new() } else { dead_mounts() };
+        let healthy = dead.is_empty() && heard.iter().all(|heard| heard.problems().is_empty());
+        if output.is_json() {
+            print_json(output, &heard, &dead)?;
+        } else {
+            output.text(&text(&heard, &dead))?;
+        }
+        Ok(if self.exit_code && !healthy { Exit::Degraded } else { Exit::Done })
+    }
+}
+
+fn hear(runtime: &Runtime, name: String, globals: &Globals) -> Heard {
+    let report = Client::connect(runtime, &name, globals.timeout).and_then(|mut client| client.ask(&Request::Status));
+    Heard { name, report }
+}
+
+impl Heard {
+    fn problems(&self) -> Vec<ProblemReport> {
+        match &self.report {
+            Ok(report) => report.problems.clone(),
+            Err(failure) => vec![ProblemReport {
+                what: failure.message().to_owned(),
+                effect: "what it does is not known".to_owned(),
+                next: format!("brickwork explain {}", failure.code().as_str()),
+            }],
+        }
+    }
+}
+
+/// Mount points of ours whose process has died.
+fn dead_mounts() -> Vec<PathBuf> {
+    let points = mountinfo::mount_points().unwrap_or_default();
+    points.into_iter().filter(|point| mountinfo::state(point).is_ok_and(|state| state == State::Dead)).collect()
+}
+
+fn print_json(output: Output, heard: &[Heard], dead: &[PathBuf]) -> Result<(), Failure> {
+    let items: Vec<Value> = heard
+        .iter()
+        .map(|heard| match &heard.report {
+            Ok(report) => json!(report),
+            Err(_) => json!({"instance": heard.name, "problems": heard.problems()}),
+        })
+        .collect();
+    output.document_with("StatusList", &items, Map::from_iter([("deadMounts".to_owned(), json!(dead))]))
+}
+
+fn text(heard: &[Heard], dead: &[PathBuf]) -> String {
+    let mut text: String = heard.iter().map(headline).collect();
+    let mut problems: Vec<ProblemReport> = heard.iter().flat_map(Heard::problems).collect();
+    problems.extend(dead.iter().map(|point| ProblemReport {
+        what: format!("the process behind the mount `{}` has died", point.display()),
+        effect: "everything there answers ENOTCONN".to_owned(),
+        next: format!("mount it again, or brickwork umount {}", point.display()),
+    }));
+    for problem in problems {
+        text.push_str(&format!(
+            "\n✗ {}\n    effect   {}\n    next     {}\n",
+            problem.what, problem.effect, problem.next
+        ));
+    }
+    let reports: Vec<&InstanceReport> = heard.iter().filter_map(|heard| heard.report.as_ref().ok()).collect();
+    for report in &reports {
+        if let Some(uid) = report.private_to_uid {
+            text.push_str(&format!(
+                "\n{}: private mount of uid {uid}: other users get EACCES, files cannot be given to others (EPERM)\n",
+                report.instance
+            ));
+        }
+    }
+    text + &tables(&reports)
+}
+
+fn headline(heard: &Heard) -> String {
+    let Ok(report) = &heard.report else { return format!("{}   UNKNOWN\n", heard.name) };
+    let state = if report.problems.is_empty() { "healthy" } else { "DEGRADED" };
+    let used = match report.capacity {
+        Some(capacity) => format!("{} used of {}", bytes(capacity.used_bytes), bytes(capacity.total_bytes)),
+        None => "use not known".to_owned(),
+    };
+    let (mounts, up) = (report.mounts.len(), span(report.uptime_seconds as u64));
+    let plural = if mounts == 1 { "" } else { "s" };
+    format!("{}   {state}   {mounts} mount{plural} · {used} · up {up} · pid {}\n", report.instance, report.pid)
+}
+
+fn tables(reports: &[&InstanceReport]) -> String {
+    let mounts: Vec<[String; 4]> = reports
+        .iter()
+        .flat_map(|report| report.mounts.iter().map(move |mount| (report, mount)))
+        .map(|(report, mount)| {
+            let count = |key: &str| mount.status[key].as_u64().map_or("–".to_owned(), |count| count.to_string());
+            let path = mount.path.display().to_string();
+            [path, report.instance.clone(), count("open_files"), count("pending")]
+        })
+        .collect();
+    let bricks: Vec<[String; 3]> = reports
+        .iter()
+        .flat_map(|report| report.bricks.iter().map(move |brick| (report, brick)))
+        .map(|(report, brick)| [brick.name.clone(), report.instance.clone(), brick.directory.display().to_string()])
+        .collect();
+    let mut text = String::new();
+    if !mounts.is_empty() {
+        text.push_str(&format!("\n{}", table(["MOUNT", "INSTANCE", "OPEN FILES", "WAITING"], &mounts)));
+    }
+    if !bricks.is_empty() {
+        text.push_str(&format!("\n{}", table(["BRICK", "INSTANCE", "DIRECTORY"], &bricks)));
+    }
+    text
+}
