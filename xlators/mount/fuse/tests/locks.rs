@@ -75,16 +75,14 @@ fn closing_tells_the_owner_whose_locks_go() {
     assert_eq!(flock(&file, FlockOperation::NonBlockingLockExclusive), Err(Errno::WOULDBLOCK));
     fcntl_lock(&file, FlockOperation::Unlock).unwrap();
     drop(file);
-    // RELEASE is not waited for by close(); the end of the mount comes after it.
-    let mut rig = rig;
-    rig.unmount();
+    // RELEASE is not waited for by close().
+    rig.recorder.wait_for(FopKind::Release);
     let seen = rig.recorder.take();
     let owners =
         |kind| -> Vec<_> { seen.iter().filter(|seen| seen.fop == kind).map(|seen| seen.cx.lk_owner.clone()).collect() };
     let lks = owners(FopKind::Lk);
-    // A child that another test forks meanwhile closes its copy too, as another owner.
-    assert!(owners(FopKind::Flush).contains(&lks[1]), "the process's fcntl locks go with each close");
-    assert!(owners(FopKind::Release).contains(&lks[0]), "the flock of the open file goes with the last");
+    assert_eq!(owners(FopKind::Flush), [lks[1].clone()], "the process's fcntl locks go with each close");
+    assert_eq!(owners(FopKind::Release), [lks[0].clone()], "the flock of the open file goes with the last");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use brickwork_api::{ClientId, Xlator};
 use brickwork_mount::{FuseOptions, Mount, MountConfig, Roots};
 use brickwork_testkit::{MemoryLeaf, TestHost};
+use parking_lot::{Mutex, MutexGuard};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -32,6 +33,9 @@ impl Roots for Fixed {
     }
 }
 
+/// One test at a time: a child that one forks holds, until its exec, a copy of every file that another has open.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// One graph with its mounts.
 pub struct Rig {
     pub recorder: Arc<Recorder>,
@@ -39,6 +43,8 @@ pub struct Rig {
     points: TempDir,
     runtime: Runtime,
     keeps_locks: bool,
+    // Last, so that the next test begins when nothing of this one is left.
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Rig {
@@ -53,10 +59,11 @@ impl Rig {
             eprintln!("SKIPPED: this test mounts, which needs root and /dev/fuse");
             return None;
         }
+        let alone = ALONE.lock();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let points = tempfile::Builder::new().prefix("brickwork-mount-test-").tempdir().unwrap();
         let recorder = Recorder::over(leaf);
-        let mut rig = Rig { recorder, mounts: Vec::new(), points, runtime, keeps_locks };
+        let mut rig = Rig { recorder, mounts: Vec::new(), points, runtime, keeps_locks, _alone: alone };
         rig.mount(words);
         Some(rig)
     }
@@ -91,7 +98,7 @@ impl Rig {
         self.runtime.block_on(work)
     }
 
-    /// Takes the first mount out of the tree and waits for its end. (A test that forks beside this one holds its files for a moment.)
+    /// Takes the first mount out of the tree and waits for its end.
     pub fn unmount(&mut self) -> Mount {
         let mount = self.mounts.remove(0);
         self.runtime.block_on(async {

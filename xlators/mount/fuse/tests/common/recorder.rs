@@ -1,9 +1,10 @@
 //! A filter that notes every fop and whose it was.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use brickwork_api::{BoxFuture, Cx, Each, FopKind, FopResult, FopType, Route, Xlator, each_fop};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 /// One fop that came by.
 #[derive(Clone, Debug)]
@@ -19,16 +20,25 @@ pub struct Seen {
 pub struct Recorder {
     child: Arc<dyn Xlator>,
     seen: Mutex<Vec<Seen>>,
+    more: Condvar,
 }
 
 impl Recorder {
     pub fn over(child: Arc<dyn Xlator>) -> Arc<Recorder> {
-        Arc::new(Recorder { child, seen: Mutex::default() })
+        Arc::new(Recorder { child, seen: Mutex::default(), more: Condvar::new() })
     }
 
     /// What came by since the last call.
     pub fn take(&self) -> Vec<Seen> {
         std::mem::take(&mut self.seen.lock())
+    }
+
+    /// Waits until one of `fop` has come by since the last [`Recorder::take`].
+    pub fn wait_for(&self, fop: FopKind) {
+        let mut seen = self.seen.lock();
+        let missing = |seen: &mut Vec<Seen>| seen.iter().all(|seen| seen.fop != fop);
+        let waited = self.more.wait_while_for(&mut seen, missing, Duration::from_secs(30));
+        assert!(!waited.timed_out(), "no {} came", fop.name());
     }
 
     /// How many of `fop` came by since the last [`Recorder::take`].
@@ -54,6 +64,7 @@ impl Each for Recorder {
         };
         let thread = std::thread::current().name().map(str::to_owned);
         self.seen.lock().push(Seen { fop: F::KIND, cx: cx.clone(), request: request_text, thread });
+        self.more.notify_all();
         F::call(&*self.child, cx, request)
     }
 }
