@@ -136,7 +136,7 @@ VOLFILE
 # The resident memory of the process that serves our mount.
 resident() {
     local pid
-    for pid in $(pgrep -f -- "$work/ours/brick.vol"); do
+    for pid in $(pgrep -f -- "$work/ours/"); do
         awk -v when="$1" '/^VmRSS/ { printf "resident memory %s: %.1f MiB\n", when, $2 / 1024 }' "/proc/$pid/status"
     done
 }
