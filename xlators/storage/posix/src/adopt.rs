@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use brickwork_api::Gfid;
-use rustix::fs::{Gid, Mode, OFlags, Uid};
+use rustix::fs::{Gid, Mode, OFlags, Uid, fstatfs};
 use rustix::io::Errno as Sys;
 
 use crate::brick::cannot;
@@ -49,17 +49,22 @@ fn no_xattrs(path: &Path, root: BorrowedFd<'_>, errno: Sys) -> String {
     if errno != Sys::OPNOTSUPP {
         return cannot("mark brick", path, errno);
     }
-    let kind = rustix::fs::fstatfs(root).map_or_else(|_| "unknown".to_owned(), |stat| file_system(stat.f_type as u64));
+    let kind = fstatfs(root).map_or_else(|_| "unknown".to_owned(), |stat| file_system(stat.f_type as u64));
     format!("brick `{}` is on a file system without extended attributes ({kind})", path.display())
 }
+
+const EXT: u64 = 0xef53;
+const XFS: u64 = 0x5846_5342;
+const BTRFS: u64 = 0x9123_683e;
+const TMPFS: u64 = 0x0102_1994;
 
 /// The name of a file system by its magic number (`statfs(2)`).
 fn file_system(magic: u64) -> String {
     match magic {
-        0xef53 => "ext".to_owned(),
-        0x5846_5342 => "xfs".to_owned(),
-        0x9123_683e => "btrfs".to_owned(),
-        0x0102_1994 => "tmpfs".to_owned(),
+        EXT => "ext".to_owned(),
+        XFS => "xfs".to_owned(),
+        BTRFS => "btrfs".to_owned(),
+        TMPFS => "tmpfs".to_owned(),
         0x4d44 => "vfat".to_owned(),
         0x2011_bab0 => "exfat".to_owned(),
         0x6969 => "nfs".to_owned(),
@@ -68,6 +73,24 @@ fn file_system(magic: u64) -> String {
         0x0102_1997 => "9p".to_owned(),
         other => format!("type {other:#x}"),
     }
+}
+
+/// Whether every change that somebody could have noticed gets a time of its own on this file system.
+///
+/// # Source
+/// Multigrain timestamps of Linux 6.13, used by ext4, xfs, btrfs and tmpfs.
+pub(crate) fn fine_timestamps(root: BorrowedFd<'_>) -> bool {
+    let release = rustix::system::uname();
+    let fine = fstatfs(root).is_ok_and(|stat| matches!(stat.f_type as u64, EXT | XFS | BTRFS | TMPFS));
+    fine && at_least(release.release().to_bytes(), (6, 13))
+}
+
+/// Whether the kernel `release` is `wanted` or newer.
+fn at_least(release: &[u8], wanted: (u32, u32)) -> bool {
+    let mut numbers = release
+        .split(|byte| !byte.is_ascii_digit())
+        .map_while(|digits| std::str::from_utf8(digits).ok().and_then(|digits| digits.parse::<u32>().ok()));
+    numbers.next().zip(numbers.next()).is_some_and(|found| found >= wanted)
 }
 
 /// Checks the gfid of the root, or sets it; returns whether the folder was no brick before.
@@ -127,16 +150,11 @@ pub(crate) fn owner(path: &Path, root: BorrowedFd<'_>, options: &PosixOptions) -
     rustix::fs::fchown(root, uid, gid).map_err(|errno| cannot("change the owner of brick", path, errno))
 }
 
-/// The folder of the handles, with its 256 folders and the handle of the root.
+/// The folder of the handles, with the handle of the root. Its 256 folders are made as handles need them.
 pub(crate) fn handles(path: &Path, root: BorrowedFd<'_>) -> Result<OwnedFd, String> {
     let refused = |errno| cannot("make the handles of brick", path, errno);
-    let made = make_folder(root, handle::FOLDER).map_err(refused)?;
+    make_folder(root, handle::FOLDER).map_err(refused)?;
     let folder = open_folder(root, handle::FOLDER).map_err(refused)?;
-    if made {
-        for first in 0..=255_u8 {
-            make_folder(folder.as_fd(), format!("{first:02x}").as_bytes()).map_err(refused)?;
-        }
-    }
     let of_root = HandlePath::of(Gfid::ROOT);
     if sys::stat(At { dir: folder.as_fd(), path: of_root.as_c_str() }).is_err() {
         for part in of_root.folders() {
@@ -174,4 +192,18 @@ fn make_folder(parent: BorrowedFd<'_>, name: &[u8]) -> Result<bool, Sys> {
 fn open_folder(parent: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Sys> {
     let name = std::ffi::CString::new(name).map_err(|_| Sys::INVAL)?;
     sys::open_name(parent, &name, OFlags::RDONLY | OFlags::DIRECTORY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_compared_as_numbers() {
+        for (release, newer) in
+            [("6.18.44-fc-v595", true), ("6.13", true), ("7.0-rc1", true), ("6.9.1", false), ("x", false)]
+        {
+            assert_eq!(at_least(release.as_bytes(), (6, 13)), newer, "{release}");
+        }
+    }
 }

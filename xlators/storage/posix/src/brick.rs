@@ -75,6 +75,8 @@ pub(crate) struct Brick {
     pub(crate) intents: Intents,
     pub(crate) buffers: Buffers,
     pub(crate) settings: RwLock<Settings>,
+    /// Every change that somebody could have noticed gets a time of its own.
+    pub(crate) fine_timestamps: bool,
     /// Less space is free than `reserve`.
     pub(crate) full: AtomicBool,
     /// Bytes kept back by `reserve`.
@@ -85,7 +87,11 @@ pub(crate) struct Brick {
     pub(crate) no_nowait: AtomicBool,
 }
 
-static BRICKS: LazyLock<Mutex<HashMap<(u64, u64), Weak<Brick>>>> = LazyLock::new(Mutex::default);
+/// Device and inode of a root.
+type Key = (u64, u64);
+
+/// The bricks that this process has open.
+static BRICKS: LazyLock<Mutex<HashMap<Key, Weak<Brick>>>> = LazyLock::new(Mutex::default);
 
 impl Brick {
     /// Opens the brick of `options`, making one of a folder that is none yet, and puts right what a crash left.
@@ -122,6 +128,7 @@ impl Brick {
         let staging = crate::adopt::folder(&path, own.as_fd(), STAGING)?;
         let intents = Intents::open(own.as_fd()).map_err(|errno| cannot("open the list of intents", &path, errno))?;
         let brick = Brick {
+            fine_timestamps: crate::adopt::fine_timestamps(fd.as_fd()),
             root: Arc::new(Dir { gfid: Gfid::ROOT, fd, ino }),
             handles,
             own,

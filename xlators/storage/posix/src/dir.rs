@@ -137,7 +137,7 @@ fn read_raw(open: &Open, stream: &mut Stream, offset: u64, size: usize, plus: bo
                 entries.push(Raw { name, kind: kind_of(entry.file_type()), next });
             }
             // Whoever asks again asks after the last entry that it got, so the descriptor is put back there.
-            if room < header || entries.len() >= ENTRIES_MAX {
+            if !entries.is_empty() && (room < header || entries.len() >= ENTRIES_MAX) {
                 none = true;
                 if !directory.is_buffer_empty() {
                     rustix::fs::seek(&open.fd, SeekFrom::Start(next))?;

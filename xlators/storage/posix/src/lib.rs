@@ -234,7 +234,11 @@ impl Xlator for Posix {
     }
 
     async fn statfs(&self, _cx: &Cx, _request: &StatfsReq) -> FopResult<StatfsReply> {
-        Ok(StatfsReply { stat: self.brick.statfs()?, xdata: Xdata::EMPTY })
+        let xdata = match self.brick.fine_timestamps {
+            true => Xdata::EMPTY.with(&xdata::FINE_TIMESTAMPS, true),
+            false => Xdata::EMPTY,
+        };
+        Ok(StatfsReply { stat: self.brick.statfs()?, xdata })
     }
 
     async fn getxattr(&self, cx: &Cx, request: &GetxattrReq) -> FopResult<GetxattrReply> {

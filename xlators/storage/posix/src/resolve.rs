@@ -37,7 +37,7 @@ impl CName {
         CStr::from_bytes_until_nul(&self.0).expect("names have at most 255 bytes")
     }
 
-    pub(crate) fn to_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         self.as_c_str().to_bytes()
     }
 }
@@ -55,7 +55,7 @@ impl Place {
 
     /// What locks and gfid2path know it by.
     pub(crate) fn key(&self) -> (Gfid, &[u8]) {
-        (self.dir.gfid, self.name.to_bytes())
+        (self.dir.gfid, self.name.as_bytes())
     }
 }
 
