@@ -101,8 +101,10 @@ fn compare(mount: &Path, brick: &Path, manifest: &BTreeMap<PathBuf, Shown>, seen
     let mut folders = vec![PathBuf::new()];
     let mut compared = 0;
     while let Some(folder) = folders.pop() {
-        let names: BTreeSet<_> =
-            std::fs::read_dir(mount.join(&folder)).expect("list").map(|entry| entry.expect("entry").file_name()).collect();
+        let names: BTreeSet<_> = std::fs::read_dir(mount.join(&folder))
+            .expect("list")
+            .map(|entry| entry.expect("entry").file_name())
+            .collect();
         let beneath: BTreeSet<_> = std::fs::read_dir(brick.join(&folder))
             .expect("list the brick")
             .map(|entry| entry.expect("entry").file_name())

@@ -18,7 +18,8 @@ fn git_clones_collects_and_checks_this_repository() {
     let clone = mounted.path().join("clone");
     let safe = format!("safe.directory={REPOSITORY}/.git");
     run(Command::new("git").args(["-c", &safe, "clone", "--quiet", "--no-local", REPOSITORY]).arg(&clone));
-    let git = |args: &[&str]| run(Command::new("git").arg("-C").arg(&clone).args(["-c", "safe.directory=*"]).args(args));
+    let git =
+        |args: &[&str]| run(Command::new("git").arg("-C").arg(&clone).args(["-c", "safe.directory=*"]).args(args));
     git(&["gc", "--quiet", "--prune=now"]);
     git(&["fsck", "--full", "--strict"]);
     assert_eq!(git(&["status", "--porcelain"]), "", "a fresh clone is clean");
@@ -102,7 +103,8 @@ fn eight_stress_clients_find_no_difference() {
         return;
     }
     let seconds = rounds(4, 30).to_string();
-    let stressors = ["dentry", "dir", "fallocate", "fiemap", "filename", "hdd", "link", "rename", "seek", "symlink", "utime"];
+    let stressors =
+        ["dentry", "dir", "fallocate", "fiemap", "filename", "hdd", "link", "rename", "seek", "symlink", "utime"];
     for stressor in stressors {
         let mut command = Command::new("stress-ng");
         command.arg("--temp-path").arg(mounted.path());

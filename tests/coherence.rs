@@ -80,7 +80,8 @@ fn an_unlink_is_seen_at_once_and_the_open_file_stays_readable() {
 fn a_new_name_replaces_the_enoent_that_was_seen_before() {
     let Some(two) = two() else { return };
     for round in 0..rounds(200, 2_000) {
-        let (here, there) = (two.here.with_file_name(format!("n{round}")), two.there.with_file_name(format!("n{round}")));
+        let (here, there) =
+            (two.here.with_file_name(format!("n{round}")), two.there.with_file_name(format!("n{round}")));
         assert!(!there.exists());
         File::create(&here).expect("create");
         assert!(there.exists(), "round {round}");

@@ -97,13 +97,7 @@ fn work(mount: &Path, worker: usize, seed: u64, done: &mpsc::Sender<()>) -> Told
     }
 }
 
-fn step(
-    mount: &Path,
-    folder: &Path,
-    names: &[PathBuf],
-    random: &mut Random,
-    told: &mut Told,
-) -> std::io::Result<()> {
+fn step(mount: &Path, folder: &Path, names: &[PathBuf], random: &mut Random, told: &mut Told) -> std::io::Result<()> {
     let [first, second] = names else { unreachable!("two names") };
     fs::create_dir_all(mount.join(folder))?;
     match random.below(4) {
@@ -151,7 +145,8 @@ fn walk(folder: &Path) {
 
 /// No name without its gfid and handle, no handle without a name.
 fn check_brick(brick: &Path) {
-    let script = r#"find . -path ./.glusterfs -prune -o -print0 | xargs -0 getfattr -h -n trusted.gfid -e hex --absolute-names"#;
+    let script =
+        r#"find . -path ./.glusterfs -prune -o -print0 | xargs -0 getfattr -h -n trusted.gfid -e hex --absolute-names"#;
     let listing = run(Command::new("sh").arg("-c").arg(script).current_dir(brick));
     let mut handles = HashMap::new();
     for block in listing.split("\n\n").filter(|block| !block.trim().is_empty()) {
