@@ -46,6 +46,8 @@ fn bricks(fixture: &str) -> (tempfile::TempDir, Vec<PathBuf>) {
     assert!(status.success());
     let mut bricks: Vec<PathBuf> =
         std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    // The third brick of `fixb` was never started: an empty folder.
+    bricks.retain(|brick| brick.join(".glusterfs").exists());
     bricks.sort();
     assert!(bricks.len() >= 2, "{bricks:?}");
     bricks.iter().for_each(|brick| join_pipes(brick));
@@ -140,12 +142,12 @@ fn a_brick_of_glusterfs_is_served_whole_and_left_as_it_was() {
     }
     for fixture in ["fixa", "fixb"] {
         let (_folder, bricks) = bricks(fixture);
+        let mut objects = 0;
         for path in bricks {
             let before = survey(&path);
             {
                 let brick = common::serve(&path);
-                let objects = walk(&brick.client, &path);
-                assert!(objects > 20, "{objects} objects in {}", path.display());
+                objects += walk(&brick.client, &path);
                 // A second walk by gfid alone, with nothing cached.
                 drop(brick);
                 let brick = common::serve(&path);
@@ -163,6 +165,7 @@ fn a_brick_of_glusterfs_is_served_whole_and_left_as_it_was() {
             assert_eq!(survey(&path), before);
             assert!(brickwork_posix::detach(&path).unwrap_err().contains("nothing to detach"));
         }
+        assert!(objects > 100, "{objects} objects in {fixture}");
     }
 }
 

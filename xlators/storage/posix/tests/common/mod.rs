@@ -18,7 +18,7 @@ use brickwork_testkit::{Client, TestHost, block_on};
 pub struct Brick {
     pub xlator: Arc<dyn Xlator>,
     pub client: Client,
-    pub events: Receiver<Event>,
+    pub events: parking_lot::Mutex<Receiver<Event>>,
     pub path: PathBuf,
     _folder: Option<tempfile::TempDir>,
 }
@@ -74,7 +74,7 @@ pub fn serve_with(path: &Path, options: &[(&str, &str)]) -> Result<Brick, String
     })?;
     xlator.start()?;
     let client = Client::new(Arc::clone(&xlator));
-    Ok(Brick { xlator, client, events, path: path.to_owned(), _folder: None })
+    Ok(Brick { xlator, client, events: parking_lot::Mutex::new(events), path: path.to_owned(), _folder: None })
 }
 
 /// Whether this process may set `trusted.` xattrs and act for others; says so when not.
