@@ -38,6 +38,8 @@ pub(crate) struct Treatment {
     pub(crate) negative_valid: Duration,
     /// Reads and writes of every file go past the page cache.
     pub(crate) direct_io: bool,
+    /// Size and time tell every change of content, so that what is cached may outlive a close.
+    pub(crate) fine_timestamps: bool,
 }
 
 /// For whom a fop is done, as far as the request tells.

@@ -71,6 +71,7 @@ impl Mount {
                 Choice::Off => false,
                 Choice::Auto => !fine,
             },
+            fine_timestamps: fine,
         };
         let locks_in_graph = match options.locks {
             LockKeeper::Auto => roots.keeps_locks(),

@@ -6,9 +6,10 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use brickwork_api::options::OptionMap;
-use brickwork_api::{FopKind, Setup, Upward, Xlator};
+use brickwork_api::{Event, FopKind, Gfid, Setup, Upward, Xlator};
 use brickwork_testkit::TestHost;
 use common::{Rig, rounds};
 
@@ -46,6 +47,26 @@ fn overwritten_in_one_seen_in_the_other(rig: &mut Rig, words: &str) {
     }
 }
 
+/// As above, with the file opened anew for each look, which maps it and reads nothing.
+fn reopened_and_mapped_after_each_change(rig: &Rig) {
+    use rustix::mm::{MapFlags, ProtFlags};
+    let points = rig.points();
+    let writer = OpenOptions::new().write(true).open(points[0].join("x")).unwrap();
+    for round in 0..rounds(1000) {
+        writer.write_all_at(&[round as u8; 5000], 0).unwrap();
+        let file = File::open(points[1].join("x")).unwrap();
+        // SAFETY: a fresh mapping at an address of the kernel's choice; nobody shortens the file.
+        let start = unsafe {
+            rustix::mm::mmap(std::ptr::null_mut(), 5000, ProtFlags::READ, MapFlags::SHARED, &file, 0).unwrap()
+        };
+        // SAFETY: the mapping has 5,000 bytes, and nobody writes to it while the slice lives.
+        let found = unsafe { std::slice::from_raw_parts(start.cast::<u8>(), 5000) };
+        assert_eq!((found[0], found[4999]), (round as u8, round as u8), "round {round}");
+        // SAFETY: the mapping is ours and `found` is not used after this.
+        unsafe { rustix::mm::munmap(start, 5000).unwrap() };
+    }
+}
+
 #[test]
 fn a_cached_file_shows_each_change_where_the_bricks_timestamps_tell_them_apart() {
     let folder = folder();
@@ -55,18 +76,47 @@ fn a_cached_file_shows_each_change_where_the_bricks_timestamps_tell_them_apart()
         return;
     }
     overwritten_in_one_seen_in_the_other(&mut rig, "");
+    reopened_and_mapped_after_each_change(&rig);
     let reads = rig.recorder.take();
     let reads = reads.iter().filter(|seen| seen.fop == FopKind::Read).count();
     assert!(reads >= rounds(1000), "the content came from a cache: {reads} reads");
     // And it is a cache: what does not change is read once.
     let path = rig.path().join("still");
     fs::write(&path, [1; 4096]).unwrap();
-    let file = File::open(&path).unwrap();
     let mut bytes = [0; 4096];
-    file.read_exact_at(&mut bytes, 0).unwrap();
+    let mut read = || File::open(&path).unwrap().read_exact_at(&mut bytes, 0).unwrap();
+    read();
     rig.recorder.take();
-    (0..10).for_each(|_| file.read_exact_at(&mut bytes, 0).unwrap());
-    assert_eq!(rig.recorder.count(FopKind::Read), 0);
+    (0..10).for_each(|_| read());
+    assert_eq!(rig.recorder.count(FopKind::Read), 0, "opened again, it was read again");
+}
+
+#[test]
+fn what_the_graph_says_is_old_goes_even_where_it_is_mapped() {
+    use rustix::mm::{MapFlags, ProtFlags};
+    let folder = folder();
+    let Some(mut rig) = brick(folder.path(), "") else { return };
+    let (first, second) = (rig.path(), rig.mount(""));
+    fs::write(first.join("x"), [1; 4096]).unwrap();
+    let file = File::open(first.join("x")).unwrap();
+    // SAFETY: a fresh mapping at an address of the kernel's choice, kept to the end; nobody shortens the file.
+    let start = unsafe { rustix::mm::mmap(std::ptr::null_mut(), 4096, ProtFlags::READ, MapFlags::SHARED, &file, 0) };
+    let byte = start.unwrap().cast::<u8>();
+    // SAFETY: the mapping has 4,096 bytes and stays.
+    let mapped = || unsafe { byte.read_volatile() };
+    assert_eq!(mapped(), 1);
+    OpenOptions::new().write(true).open(second.join("x")).unwrap().write_all_at(&[2; 4096], 0).unwrap();
+    let opened = rig.recorder.take().into_iter().find(|seen| seen.fop == FopKind::Open).unwrap().request;
+    let gfid = opened.split("gfid: ").nth(1).unwrap()[..36].parse().unwrap();
+    rig.mounted().notify(&Event::Invalidate { gfid });
+    let start = Instant::now();
+    while mapped() == 1 {
+        assert!(start.elapsed() < Duration::from_secs(30), "the mapped page was never dropped");
+        std::thread::yield_now();
+    }
+    assert_eq!(mapped(), 2);
+    // Nobody refers to it: nothing to say, nothing to fail.
+    rig.mounted().notify(&Event::Invalidate { gfid: Gfid::random() });
 }
 
 #[test]

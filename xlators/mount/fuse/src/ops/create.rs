@@ -36,9 +36,13 @@ impl Front {
     /// How the kernel is to treat a file opened with `flags`.
     ///
     /// With O_APPEND the brick finds the end, and what the kernel would cache after a write could be at another place.
+    /// What was cached before is good where timestamps tell: the look at the name that came before this open, and the
+    /// question before each read, have compared them.
     fn open_flags(&self, flags: u32) -> OpenFlags {
         if self.treatment.direct_io || flags & O_APPEND != 0 {
             OpenFlags::DIRECT_IO | OpenFlags::PARALLEL_DIRECT_WRITES
+        } else if self.treatment.fine_timestamps {
+            OpenFlags::KEEP_CACHE
         } else {
             OpenFlags::empty()
         }

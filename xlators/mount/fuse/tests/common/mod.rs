@@ -85,6 +85,11 @@ impl Rig {
         self.mounts[0].point().to_owned()
     }
 
+    /// Where each mount is.
+    pub fn points(&self) -> Vec<PathBuf> {
+        self.mounts.iter().map(|mount| mount.point().to_owned()).collect()
+    }
+
     /// The first mount.
     pub fn mounted(&self) -> &Mount {
         &self.mounts[0]
