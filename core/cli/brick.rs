@@ -17,6 +17,8 @@ const OURS: &str = "trusted.brickwork.";
 /// The one among those of a brick made without root that says that it is served by Brickwork; the others hold the
 /// metadata of the files and stay with them.
 const MARK_WITHOUT_ROOT: &str = "user.brickwork.brick";
+/// The names of all attributes of a file together; the kernel's own limit (`XATTR_LIST_MAX`).
+const LIST_BYTES_MAX: usize = 64 << 10;
 
 /// Take care of brick directories.
 #[derive(clap::Subcommand, Debug)]
@@ -74,18 +76,8 @@ fn detach(directory: &Path) -> Result<Vec<String>, Failure> {
 }
 
 fn attributes(file: &File) -> io::Result<Vec<String>> {
-    let mut list = Vec::new();
-    loop {
-        // The list may have grown since its length was asked.
-        let length = flistxattr(file, &mut [0_u8; 0])?;
-        list.resize(length, 0_u8);
-        match flistxattr(file, &mut list[..]) {
-            Err(Errno::RANGE) => {}
-            length => {
-                list.truncate(length?);
-                let names = list.split(|&byte| byte == 0).filter(|name| !name.is_empty());
-                return Ok(names.map(|name| String::from_utf8_lossy(name).into_owned()).collect());
-            }
-        }
-    }
+    let mut list = vec![0_u8; LIST_BYTES_MAX];
+    let length = flistxattr(file, &mut list[..])?;
+    let names = list[..length].split(|&byte| byte == 0).filter(|name| !name.is_empty());
+    Ok(names.map(|name| String::from_utf8_lossy(name).into_owned()).collect())
 }

@@ -162,7 +162,8 @@ keep extended attributes of users (`user.*`): ext4, xfs, btrfs, and tmpfs since 
 such a file system.";
 
     DevCommand = "E0152", Failed, "the command of --exec could not be started",
-"`--exec` runs its argument by `sh -c`, so /bin/sh must be there and may be run.";
+"`--exec` runs its argument by `sh -c`, so a shell must be found in PATH. That the command itself fails is no error of `dev`:
+its exit code is then the exit code of `dev`.";
 
     ReloadRefused = "E0301", Config, "a reload was refused",
 "After SIGHUP the volfile was read again. It has errors, or an xlator did not take its new options. The running graph is

@@ -248,11 +248,11 @@ mod tests {
         assert_eq!(
             tree(&graph(), None),
             "dht  generation 1  running 12s · 1 mount · file two.vol\n\n\
-             mount/fuse                    /mnt/g1\n\
-             └─ cluster/distribute    dht\n\
-             \u{20}  ├─ debug/null         b1\n\
-             \u{20}  │  └─ storage/posix   p1   /b1\n\
-             \u{20}  └─ storage/posix      b2   /b2\n"
+             mount/fuse                   /mnt/g1\n\
+             └─ cluster/distribute   dht\n\
+             \u{20}  ├─ debug/null        b1\n\
+             \u{20}  │  └─ storage/posix  p1   /b1\n\
+             \u{20}  └─ storage/posix     b2   /b2\n"
         );
     }
 

@@ -62,43 +62,51 @@ pub struct Mount {
 #[serde(rename_all = "kebab-case")]
 enum Report {
     /// Every mount answers.
-    Ready { instance: String, pid: u32, points: Vec<PathBuf> },
+    Ready(Ready),
     /// Nothing is left of it.
     Failed(Failure),
+}
+
+/// What serves where.
+#[derive(Debug, Serialize, Deserialize)]
+struct Ready {
+    instance: String,
+    pid: u32,
+    points: Vec<PathBuf>,
 }
 
 impl Mount {
     /// Mounts.
     pub fn run(&self, globals: &Globals, output: Output) -> Outcome {
-        let stack = Stack { text: Text::File(self.path(&self.volfile)?), overrides: self.changes.overrides() };
-        let (plan, checked) = stack.plan(look(output))?;
-        let options = words(&self.options)?;
-        if !self.foreground && !globals.daemonized {
-            output.aside_unless_empty(&checked.render(look(output)));
+        if globals.daemonized {
+            return self.as_daemon(globals, output);
+        }
+        let (order, notices) = self.order(globals, output)?;
+        output.aside_unless_empty(&notices);
+        if !self.foreground {
             return self.in_background(output);
         }
+        log::start(self.log_format, "info");
+        self.serve(order, self.pid_file.clone(), |ready| {
+            tracing::info!(instance = ready.instance, points = ?ready.points, "mounted");
+            Ok(())
+        })
+    }
+
+    /// What is to be served, and what the check has to say that does not forbid it.
+    fn order(&self, globals: &Globals, output: Output) -> Result<(Order, String), Failure> {
+        let stack = Stack { text: Text::File(path(&self.volfile)?), overrides: self.changes.overrides() };
+        let (plan, checked) = stack.plan(look(output))?;
         let stem = self.volfile.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let order = Order {
             instance: globals.instance.clone().unwrap_or(stem),
             stack,
             plan,
             points: self.points()?,
-            options,
+            options: words(&self.options)?,
             pool_threads: self.threads.pool(),
         };
-        let pid_file = self.pid_file.as_deref().map(|path| self.path(path)).transpose()?;
-        if globals.daemonized {
-            return daemon(self, order, pid_file.as_deref());
-        }
-        log::start(self.log_format, "info");
-        output.aside_unless_empty(&checked.render(look(output)));
-        self.serve(order, pid_file.as_deref(), |report| match report {
-            Report::Ready { instance, points, .. } => {
-                tracing::info!(instance, ?points, "mounted");
-                Ok(())
-            }
-            Report::Failed(_) => Ok(()),
-        })
+        Ok((order, checked.render(look(output))))
     }
 
     fn points(&self) -> Result<Vec<PathBuf>, Failure> {
@@ -114,44 +122,30 @@ impl Mount {
             .collect()
     }
 
-    /// `path` as it stays valid in another working directory.
-    fn path(&self, path: &Path) -> Result<PathBuf, Failure> {
-        std::path::absolute(path)
-            .map_err(|error| Failure::new(Code::System, "the working directory is not known").because(error))
-    }
-
-    /// Serves until the last mount is gone or a signal ends it; `report` is told once how the start went.
+    /// Serves until the last mount is gone or a signal ends it; `tell` is called when every mount answers.
     fn serve(
         &self,
         order: Order,
-        pid_file: Option<&Path>,
-        report: impl FnOnce(Report) -> Result<(), Failure>,
+        pid_file: Option<PathBuf>,
+        tell: impl FnOnce(Ready) -> Result<(), Failure>,
     ) -> Outcome {
         process::prepare();
         let runtime = self.threads.runtime()?;
         let outcome = runtime.block_on(async {
-            let started = async {
-                let signals = Signals::hear()?;
-                let server = Server::start(order).await?;
-                Ok((signals, server, pid_file.map(PidFile::write).transpose()?))
-            };
-            let (mut signals, mut server, pid_file) = match started.await {
-                Ok(started) => started,
+            let mut signals = Signals::hear()?;
+            let mut server = Server::start(order).await?;
+            let told = pid_file.as_deref().map(PidFile::write).transpose().and_then(|pid_file| {
+                let points = server.points().map(Path::to_owned).collect();
+                tell(Ready { instance: server.instance().to_owned(), pid: std::process::id(), points })?;
+                Ok(pid_file)
+            });
+            let pid_file = match told {
+                Ok(pid_file) => pid_file,
                 Err(failure) => {
-                    let failure: Failure = failure;
-                    report(Report::Failed(failure.clone()))?;
+                    server.stop(true).await;
                     return Err(failure);
                 }
             };
-            let ready = Report::Ready {
-                instance: server.instance().to_owned(),
-                pid: std::process::id(),
-                points: server.points().map(Path::to_owned).collect(),
-            };
-            if let Err(failure) = report(ready) {
-                server.stop(true).await;
-                return Err(failure);
-            }
             let never = pin!(std::future::pending::<()>());
             let ended = server.drive(&mut signals, never).await;
             tracing::info!(?ended, "stopping");
@@ -164,13 +158,39 @@ impl Mount {
         outcome
     }
 
+    /// The process in the background: serves, and reports on its stdout.
+    fn as_daemon(&self, globals: &Globals, output: Output) -> Outcome {
+        log::start(self.log_format, "info");
+        let outcome = self.order(globals, output).and_then(|(order, _)| {
+            // Alone in a session, so that no terminal's Ctrl-C or hang-up reaches it. Only a leader of a process group
+            // is refused, and that has a terminal of its own already.
+            let _ = rustix::process::setsid();
+            let pid_file = self.pid_file.as_deref().map(path).transpose()?;
+            // The directory it was started in may be on a disk that somebody wants to unmount.
+            std::env::set_current_dir("/")
+                .map_err(|error| Failure::new(Code::System, "the working directory cannot be left").because(error))?;
+            self.serve(order, pid_file, |ready| {
+                tracing::info!(instance = ready.instance, points = ?ready.points, "mounted");
+                report(&Report::Ready(ready))
+                    .and_then(|()| process::close_stdout())
+                    .map_err(|error| Failure::new(Code::System, "nobody waits for the mount any more").because(error))
+            })
+        });
+        if let Err(failure) = &outcome {
+            tracing::error!(code = failure.code().as_str(), why = failure.why(), "{}", failure.message());
+            // Nobody reads it after the mount was ready: then stdout leads nowhere.
+            let _ = report(&Report::Failed(failure.clone()));
+        }
+        outcome
+    }
+
     /// Starts this command again in the background and waits until it has mounted or failed.
     fn in_background(&self, output: Output) -> Outcome {
         let (log_path, log) = self.log()?;
         let mut child = spawn(log)?;
         let report = hear(&mut child);
         match report {
-            Some(Report::Ready { instance, pid, points }) => {
+            Some(Report::Ready(Ready { instance, pid, points })) => {
                 if output.is_json() {
                     let items: Vec<_> =
                         points.iter().map(|path| json!({"path": path, "instance": instance, "pid": pid})).collect();
@@ -220,20 +240,18 @@ pub fn words(options: &[String]) -> Result<FuseOptions, Failure> {
     })
 }
 
-/// The body of the process in the background.
-fn daemon(mount: &Mount, order: Order, pid_file: Option<&Path>) -> Outcome {
-    // Alone in a session, so that no terminal's Ctrl-C or hang-up reaches it; the working directory is nobody's disk.
-    // The first fails only for a leader of a process group, which is in nobody's way either.
-    let _ = rustix::process::setsid();
-    std::env::set_current_dir("/")
-        .map_err(|error| Failure::new(Code::System, "the working directory cannot be left").because(error))?;
-    log::start(mount.log_format, "info");
-    mount.serve(order, pid_file, |report| {
-        let mut line = serde_json::to_vec(&report).expect("a report is plain data");
-        line.push(b'\n');
-        let told = std::io::stdout().write_all(&line).and_then(|()| process::close_stdout());
-        told.map_err(|error| Failure::new(Code::System, "nobody waits for the mount any more").because(error))
-    })
+/// `path` as it stays valid in another working directory.
+fn path(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path)
+        .map_err(|error| Failure::new(Code::System, "the working directory is not known").because(error))
+}
+
+fn report(report: &Report) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(report)?;
+    line.push(b'\n');
+    let mut stdout = std::io::stdout();
+    stdout.write_all(&line)?;
+    stdout.flush()
 }
 
 fn spawn(log: File) -> Result<Child, Failure> {

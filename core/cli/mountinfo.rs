@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
@@ -35,32 +37,42 @@ pub fn is_mounted(path: &Path) -> io::Result<bool> {
     Ok(mount_points()?.iter().any(|point| point == path))
 }
 
-/// Asks the mount at `path` for its state. Blocks for as long as the file system does.
+/// How the mounts at `points` are; `None` for one that gives no answer within `limit`.
 ///
-/// # Errors
-/// What the system said when it was neither an answer nor "nobody is there".
-pub fn state(path: &Path) -> io::Result<State> {
-    match rustix::fs::statfs(path) {
-        Ok(_) => Ok(State::Alive),
-        Err(Errno::NOTCONN | Errno::CONNABORTED) => Ok(State::Dead),
-        Err(errno) => Err(errno.into()),
+/// Each is asked by a thread of its own: one that hangs in a call of a broken file system holds nobody up.
+#[must_use]
+pub fn states(points: Vec<PathBuf>, limit: Duration) -> Vec<(PathBuf, Option<State>)> {
+    let (answers, answered) = mpsc::channel();
+    for point in points.iter().cloned() {
+        let answers = answers.clone();
+        std::thread::spawn(move || {
+            let state = match rustix::fs::statfs(&point) {
+                Err(Errno::NOTCONN | Errno::CONNABORTED) => State::Dead,
+                _ => State::Alive,
+            };
+            // Nobody listens after the limit.
+            let _ = answers.send((point, state));
+        });
     }
+    drop(answers);
+    let end = Instant::now() + limit;
+    let mut known: Vec<(PathBuf, State)> = Vec::new();
+    while let Ok(answer) = answered.recv_timeout(end.saturating_duration_since(Instant::now())) {
+        known.push(answer);
+    }
+    let state = |point: &PathBuf| known.iter().find(|(other, _)| other == point).map(|(_, state)| *state);
+    points.into_iter().map(|point| (point.clone(), state(&point))).collect()
 }
 
-/// The absolute path of `path` without links, also where a dead mount gives no answer.
+/// The absolute path of `path` without links, asking no mount of ours that is at it: that may be dead or stuck.
 ///
 /// # Errors
 /// The directory above does not exist.
 pub fn absolute(path: &Path) -> io::Result<PathBuf> {
     let path = std::path::absolute(path)?;
-    // A dead mount answers an error here: then it is no link.
-    if path.symlink_metadata().is_ok_and(|found| found.is_symlink()) {
-        return path.canonicalize();
-    }
-    match (path.parent(), path.file_name()) {
-        (Some(parent), Some(name)) => Ok(parent.canonicalize()?.join(name)),
-        _ => Ok(path),
-    }
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(path) };
+    let placed = parent.canonicalize()?.join(name);
+    if is_mounted(&placed)? || !placed.is_symlink() { Ok(placed) } else { placed.canonicalize() }
 }
 
 fn parse(text: &[u8]) -> Vec<PathBuf> {

@@ -1,6 +1,7 @@
 //! `brickwork status`: what runs, problems first.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
@@ -11,6 +12,9 @@ use crate::instance::Runtime;
 use crate::mountinfo::{self, State};
 use crate::output::{Output, bytes, span, table};
 use crate::protocol::{InstanceReport, ProblemReport, Request};
+
+/// How long `status` waits for a mount point to say whether anybody serves it.
+const MOUNT_MAX: Duration = Duration::from_millis(500);
 
 /// Show what runs, problems first.
 #[derive(clap::Args, Debug)]
@@ -76,7 +80,8 @@ impl Heard {
 /// Mount points of ours whose process has died.
 fn dead_mounts() -> Vec<PathBuf> {
     let points = mountinfo::mount_points().unwrap_or_default();
-    points.into_iter().filter(|point| mountinfo::state(point).is_ok_and(|state| state == State::Dead)).collect()
+    let states = mountinfo::states(points, MOUNT_MAX);
+    states.into_iter().filter(|(_, state)| *state == Some(State::Dead)).map(|(point, _)| point).collect()
 }
 
 fn print_json(output: Output, heard: &[Heard], dead: &[PathBuf]) -> Result<(), Failure> {

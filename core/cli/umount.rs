@@ -14,7 +14,7 @@ use crate::client::Client;
 use crate::codes::Code;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::instance::Runtime;
-use crate::mountinfo::{self, absolute};
+use crate::mountinfo::{self, State, absolute};
 use crate::output::Output;
 use crate::protocol::Request;
 
@@ -42,7 +42,7 @@ impl Umount {
         match runtime.mounted_at(&point)? {
             Some(name) => self.ask(Client::connect(&runtime, &name, globals.timeout)?, &point, globals)?,
             // A mount whose process has died, or that belongs to another user's process.
-            None if is_mounted(&point)? => self.take_away(&point)?,
+            None if is_mounted(&point)? => self.take_away(&point, globals)?,
             None => return Err(not_mounted(&point)),
         }
         if output.is_json() {
@@ -67,8 +67,9 @@ impl Umount {
             .next("its log says what it waits for"))
     }
 
-    fn take_away(&self, point: &Path) -> Result<(), Failure> {
-        let dead = mountinfo::state(point).is_ok_and(|state| state == mountinfo::State::Dead);
+    fn take_away(&self, point: &Path, globals: &Globals) -> Result<(), Failure> {
+        let states = mountinfo::states(vec![point.to_owned()], globals.timeout);
+        let dead = states.iter().any(|(_, state)| *state == Some(State::Dead));
         let taken = if dead || self.lazy { mount::unmount(point) } else { mount::unmount_unused(point) };
         taken.map_err(|error| crate::daemon::mount_failure(&error))
     }

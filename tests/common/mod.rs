@@ -56,7 +56,8 @@ pub fn needs_root(why: &str) -> bool {
     root
 }
 
-fn can_mount() -> bool {
+/// Whether this user can mount here; a loud skip when not.
+pub fn can_mount() -> bool {
     if !Path::new("/dev/fuse").exists() {
         skipped("there is no /dev/fuse");
         return false;
@@ -236,7 +237,8 @@ fn kill(process: &OwnedFd) {
     assert!(ended(process), "a killed process ends");
 }
 
-fn ended(process: &OwnedFd) -> bool {
+/// Whether `process` ends in time.
+pub fn ended(process: &OwnedFd) -> bool {
     let limit = Timespec { tv_sec: EXIT_SECONDS, tv_nsec: 0 };
     poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&limit)).expect("poll") == 1
 }

@@ -80,6 +80,9 @@ impl std::fmt::Display for MountError {
                 "`{}`: {said}; add the line user_allow_other to /etc/fuse.conf or mount without allow_other",
                 point.display()
             ),
+            Self::Helper { point, said } if said.contains("/dev/fuse") => {
+                write!(f, "`{}`: {said}; the mode of /dev/fuse should be 0666", point.display())
+            }
             Self::Helper { point, said } => {
                 write!(f, "`{}`: {said}; the directory must be yours and writable", point.display())
             }

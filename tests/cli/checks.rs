@@ -1,0 +1,163 @@
+//! Verbs that need nothing that runs: volfile, explain, xlator, completion, version.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::common::needs;
+use crate::world::World;
+
+const UI: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ui");
+
+/// A world for verbs that mount nothing.
+fn world() -> World {
+    World::of(Vec::new(), env!("CARGO_BIN_EXE_brickwork").into())
+}
+
+#[test]
+fn findings_look_as_in_the_golden_files_and_set_the_exit_code() {
+    let world = world();
+    for name in ["gluster-01-mistyped-option", "gluster-05-itself", "gluster-08-missing-subvolume"] {
+        let golden = std::fs::read_to_string(format!("{UI}/{name}.stderr")).expect("the golden file");
+        let output = Command::new(env!("CARGO_BIN_EXE_brickwork"))
+            .args(["volfile", "check", &format!("{name}.vol")])
+            .current_dir(UI)
+            .output()
+            .expect("it runs");
+        let said = String::from_utf8(output.stderr).expect("UTF-8");
+        assert_eq!(without_time(&said), without_time(&golden), "{name}");
+        assert_eq!(output.status.code(), Some(78), "{name}");
+    }
+    assert!(world.run(["volfile", "check", "test.vol"]).ok().starts_with("test.vol: 0 errors"));
+}
+
+/// The report without how long it took.
+fn without_time(report: &str) -> String {
+    let lines = report.lines().map(|line| match line.split_once(" lines, ") {
+        Some((head, tail)) => format!("{head} lines{}", tail.split_once(" ms").map_or("", |(_, rest)| rest)),
+        None => line.to_owned(),
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn warnings_fail_only_where_they_are_denied() {
+    let world = world();
+    let outdated = std::fs::read_to_string(format!("{UI}/option-outdated.vol")).expect("read");
+    let golden = std::fs::read_to_string(format!("{UI}/option-outdated.stderr")).expect("read");
+    assert!(golden.starts_with("warning") && !golden.contains("error["), "the fixture has a warning and no error");
+    world.write("outdated.vol", &outdated);
+    assert_eq!(world.run(["volfile", "check", "outdated.vol"]).code, Some(0));
+    assert_eq!(world.run(["volfile", "check", "--deny-warnings", "outdated.vol"]).code, Some(78));
+}
+
+#[test]
+fn a_suggestion_is_applied_and_the_file_keeps_its_mode() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = world();
+    let path = world.write("mistyped.vol", &world.volfile("    option resreve 1%\n"));
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).expect("chmod");
+    assert_eq!(world.run(["volfile", "check", "mistyped.vol"]).code, Some(78));
+    world.run(["volfile", "check", "--fix", "mistyped.vol"]).ok();
+    assert_eq!(std::fs::read_to_string(&path).expect("read"), world.volfile("    option reserve 1%\n"));
+    assert_eq!(std::fs::metadata(&path).expect("stat").permissions().mode() & 0o777, 0o640);
+}
+
+#[test]
+fn fmt_names_what_it_changed_and_changes_nothing_twice() {
+    let world = world();
+    let path = world.write("ugly.vol", "volume a\ntype   debug/null # why\nend-volume");
+    assert_eq!(world.run(["volfile", "fmt", "--check", "ugly.vol", "test.vol"]).stdout, "ugly.vol\n");
+    assert_eq!(world.run(["volfile", "fmt", "ugly.vol", "test.vol"]).ok(), "ugly.vol\n");
+    assert_eq!(std::fs::read_to_string(&path).expect("read"), "volume a\n    type debug/null # why\nend-volume\n");
+    assert_eq!(world.run(["volfile", "fmt", "--check", "ugly.vol"]).ok(), "");
+}
+
+#[test]
+fn every_code_is_listed_and_explained() {
+    let world = world();
+    let list = world.run(["explain"]).ok();
+    let codes: Vec<&str> = list.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(codes.contains(&"V0001") && codes.contains(&"E0101") && codes.len() > 40, "{codes:?}");
+    for code in codes {
+        let page = world.run(["explain", code]).ok();
+        assert!(page.starts_with(&format!("{code}: ")) && page.lines().count() > 3, "{page}");
+    }
+}
+
+#[test]
+fn every_type_is_listed_and_explained() {
+    let world = world();
+    let list = world.run(["xlator", "list"]).ok();
+    assert!(list.contains("storage/posix") && list.contains("debug/null"), "{list}");
+    for kind in list.lines().skip(1).filter_map(|line| line.split_whitespace().next()) {
+        assert!(world.run(["xlator", "info", kind]).ok().starts_with(&format!("{kind}\n")));
+    }
+    assert!(world.run(["xlator", "info", "storage/posix"]).ok().contains("option directory\n"));
+}
+
+#[test]
+fn completion_scripts_are_made_for_every_shell_and_bash_takes_its_own() {
+    let world = world();
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(world.run(["completion", shell]).ok().contains("volfile"), "{shell}");
+    }
+    if needs("bash") {
+        let script = world.write("completion", &world.run(["completion", "bash"]).ok());
+        let words = "COMP_WORDS=(brickwork vo); COMP_CWORD=1; _brickwork brickwork vo brickwork; echo ${COMPREPLY[@]}";
+        let bash =
+            Command::new("bash").arg("-c").arg(format!("source {}; {words}", script.display())).output().expect("bash");
+        assert_eq!(String::from_utf8_lossy(&bash.stdout).trim(), "volfile", "{bash:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let mut child =
+        world().command().arg("explain").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("wait");
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
+fn the_command_answers_within_20_ms() {
+    let world = world();
+    // The machine may be busy with other tests: the fastest of several runs is what the command takes.
+    let took = |_| {
+        let begun = Instant::now();
+        world.run(["version"]).ok();
+        begun.elapsed()
+    };
+    let fastest = (0..20).map(took).min().expect("20 runs");
+    assert!(fastest <= Duration::from_millis(20), "{fastest:?}");
+}
+
+#[test]
+fn every_command_of_the_documentation_is_a_command() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let world = world();
+    let mut pages = vec![
+        root.join("README.md"),
+        root.join("ARCHITECTURE.md"),
+        root.join("volfiles/single.vol"),
+        root.join("volfiles/dev.vol"),
+    ];
+    pages.extend(std::fs::read_dir(root.join("docs")).expect("docs").map(|entry| entry.expect("entry").path()));
+    let mut seen = 0;
+    for page in pages.iter().filter(|page| page.exists()) {
+        let text = std::fs::read_to_string(page).expect("read");
+        for line in text.lines().map(|line| line.trim_start_matches(['#', ' ', '$'])) {
+            let Some(words) = line.strip_prefix("brickwork ").map(|rest| rest.split_whitespace()) else { continue };
+            let verbs: Vec<&str> =
+                words.take_while(|word| word.chars().all(|c| c.is_ascii_lowercase())).take(1).collect();
+            if verbs.is_empty() {
+                continue;
+            }
+            seen += 1;
+            let done = world.run(verbs.iter().copied().chain(["--help"]));
+            assert_eq!(done.code, Some(0), "{}: `{line}`: {done:?}", page.display());
+        }
+    }
+    assert!(seen > 0, "the documentation shows commands");
+}

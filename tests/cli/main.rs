@@ -1,0 +1,13 @@
+//! The command as users meet it: every verb, its output, its exit code, and what it leaves behind.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod checks;
+mod dev;
+mod json;
+mod mounts;
+mod rootless;
+mod signals;
+mod world;
+mod wrong;

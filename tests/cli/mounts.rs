@@ -1,0 +1,135 @@
+//! `brickwork mount` and `umount`: a process in the background, from its start to its end.
+
+use std::fs::File;
+
+use rustix::process::Signal;
+
+use crate::common::{ended, is_mounted};
+use crate::world::World;
+
+#[test]
+fn a_mount_answers_when_the_command_returns_and_its_process_has_ended_when_umount_does() {
+    let Some(world) = World::new() else { return };
+    world.mount(&[]).ok();
+    std::fs::write(world.path("mnt/f"), "written").expect("it answers");
+    let process = world.process().expect("it runs");
+    world.run(["umount", "mnt"]).ok();
+    assert!(ended(&process) && !is_mounted(&world.path("mnt")));
+    assert!(!world.path("pid").exists(), "the pid file is gone");
+    assert_eq!(std::fs::read_dir(world.path("run")).expect("list").count(), 0, "the admin socket is gone");
+    world.mount(&[]).ok();
+    assert_eq!(std::fs::read_to_string(world.path("mnt/f")).expect("read"), "written");
+    world.run(["umount", "mnt"]).ok();
+}
+
+#[test]
+fn a_mount_in_use_is_not_taken_away_unless_lazily() {
+    let Some(world) = World::new() else { return };
+    world.mount(&[]).ok();
+    let open = File::create(world.path("mnt/f")).expect("create");
+    world.run(["umount", "mnt"]).failed(75, "error[E0131]: ");
+    assert!(is_mounted(&world.path("mnt")), "it is as before");
+    let process = world.process().expect("it runs");
+    world.run(["umount", "--lazy", "mnt"]).ok();
+    assert!(!is_mounted(&world.path("mnt")));
+    std::os::unix::fs::FileExt::write_all_at(&open, b"last words", 0).expect("an open file lives on");
+    drop(open);
+    assert!(ended(&process), "it ends with the last open file");
+    assert_eq!(std::fs::read_to_string(world.path("brick/f")).expect("read"), "last words");
+}
+
+#[test]
+fn what_a_killed_process_left_is_cleared_by_the_next_mount() {
+    let Some(world) = World::new() else { return };
+    world.mount(&[]).ok();
+    std::fs::write(world.path("mnt/f"), "before").expect("write");
+    let process = world.process().expect("it runs");
+    world.signal(Signal::KILL);
+    assert!(ended(&process));
+    assert_eq!(std::fs::read(world.path("mnt/f")).expect_err("dead").raw_os_error(), Some(libc::ENOTCONN));
+    world.mount(&[]).ok();
+    assert_eq!(std::fs::read_to_string(world.path("mnt/f")).expect("read"), "before");
+    world.run(["umount", "mnt"]).ok();
+    assert!(!is_mounted(&world.path("mnt")), "nothing dead is beneath");
+}
+
+#[test]
+fn a_dead_mount_is_a_problem_of_status_and_can_be_taken_away() {
+    let Some(world) = World::new() else { return };
+    world.mount(&[]).ok();
+    let process = world.process().expect("it runs");
+    world.signal(Signal::KILL);
+    assert!(ended(&process));
+    // Something must run for `status` to speak of.
+    let script = format!("{0} status; {0} status --exit-code > other; echo $?", env!("CARGO_BIN_EXE_brickwork"));
+    let status = world.run(["dev", "--exec", &format!("unset BRICKWORK_INSTANCE; {script}")]).ok();
+    let dead = format!("the process behind the mount `{}` has died", world.path("mnt").display());
+    assert!(status.contains(&dead) && status.ends_with("\n3\n"), "{status}");
+    world.run(["umount", "mnt"]).ok();
+    assert!(!is_mounted(&world.path("mnt")));
+}
+
+#[test]
+fn one_process_mounts_one_graph_at_two_places_and_ends_with_the_second() {
+    let Some(world) = World::new() else { return };
+    world.mount(&["--also", "mnt2"]).ok();
+    std::fs::write(world.path("mnt/f"), "here").expect("write");
+    assert_eq!(std::fs::read_to_string(world.path("mnt2/f")).expect("read"), "here");
+    let process = world.process().expect("it runs");
+    world.run(["umount", "mnt"]).ok();
+    assert_eq!(std::fs::read_to_string(world.path("mnt2/f")).expect("the other one serves on"), "here");
+    world.run(["umount", "mnt2"]).ok();
+    assert!(ended(&process));
+}
+
+#[test]
+fn a_mount_through_a_link_is_unmounted_through_it() {
+    let Some(world) = World::new() else { return };
+    std::os::unix::fs::symlink("mnt", world.path("link")).expect("a link");
+    world.run(["mount", "test.vol", "link", "--pid-file", "pid", "--log-file", "log"]).ok();
+    assert!(is_mounted(&world.path("mnt")));
+    world.run(["umount", "link"]).ok();
+    assert!(!is_mounted(&world.path("mnt")));
+}
+
+#[test]
+fn a_brick_is_detached_when_nobody_serves_it() {
+    let Some(world) = World::new() else { return };
+    world.mount(&[]).ok();
+    world.run(["brick", "detach", "brick"]).failed(75, "error[E0141]: `brick` is being served");
+    world.run(["umount", "mnt"]).ok();
+    assert!(world.run(["brick", "detach", "brick"]).ok().contains(".brickwork.brick"));
+    world.run(["brick", "detach", "brick"]).failed(1, "error[E0140]: `brick` has no marks");
+}
+
+#[test]
+fn the_volfiles_of_the_repository_run_as_they_are() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/volfiles");
+    for entry in std::fs::read_dir(folder).expect("list") {
+        let path = entry.expect("entry").path();
+        if path.extension().is_none_or(|extension| extension != "vol") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("read");
+        assert!(text.lines().take_while(|line| line.starts_with('#')).count() > 10, "{path:?} opens with a drawing");
+        let Some(world) = World::new() else { return };
+        let path = path.to_str().expect("UTF-8");
+        world.run(["volfile", "check", "--deny-warnings", path]).ok();
+        world.run(["volfile", "fmt", "--check", path]).ok();
+        let directory = format!("posix.directory={}", world.path("brick").display());
+        let files = ["--pid-file", "pid", "--log-file", "log"];
+        world.run(["mount", path, "mnt", "--xlator-option", &directory].iter().chain(&files)).ok();
+        std::fs::write(world.path("mnt/f"), "x").expect("it serves");
+        world.run(["umount", "mnt"]).ok();
+    }
+}
+
+#[test]
+fn an_idle_mount_stays_below_20_mib() {
+    let Some(world) = World::new() else { return };
+    world.mount(&[]).ok();
+    let dump = world.run(["dump"]).json();
+    let resident = dump["items"][0]["process"]["residentBytes"].as_u64().expect("resident bytes");
+    assert!(resident < 20 << 20, "{resident} bytes");
+    world.run(["umount", "mnt"]).ok();
+}

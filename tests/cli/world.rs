@@ -1,0 +1,166 @@
+//! A world of its own for one test: folders, admin sockets, mounts, processes. Dropping it ends and removes all of it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde_json::Value;
+
+use crate::common::{self, is_mounted};
+
+/// How long something that must happen may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Done {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Done {
+    /// The command succeeded; returns what it printed.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self.stdout
+    }
+
+    /// What it printed, as JSON.
+    #[track_caller]
+    pub fn json(self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The command failed with this exit code, and this text is in the first line of its stderr.
+    #[track_caller]
+    pub fn failed(&self, code: i32, first_line: &str) {
+        let first = self.stderr.lines().next().unwrap_or_default();
+        assert!(self.code == Some(code) && first.contains(first_line), "not {code} with `{first_line}`: {self:?}");
+    }
+}
+
+pub struct World {
+    folder: tempfile::TempDir,
+    /// What comes before the command: `setpriv` and its words, for another user.
+    user: Vec<String>,
+    program: PathBuf,
+}
+
+impl World {
+    /// A world of this user with a brick folder, a mount point and a volfile; `None` (and a loud skip) where nothing
+    /// can mount.
+    pub fn new() -> Option<World> {
+        common::can_mount().then(|| World::of(Vec::new(), env!("CARGO_BIN_EXE_brickwork").into()))
+    }
+
+    /// One whose commands are run by `user`, with a program that every user can run.
+    pub fn of(user: Vec<String>, program: PathBuf) -> World {
+        let world = World { folder: tempfile::tempdir().expect("a folder"), user, program };
+        for name in ["brick", "mnt", "mnt2", "home", "run"] {
+            std::fs::create_dir(world.path(name)).expect("a folder");
+        }
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(world.path("run"), std::fs::Permissions::from_mode(0o700)).expect("chmod");
+        world.write("test.vol", &world.volfile(""));
+        world
+    }
+
+    /// A volfile of one brick, with `options` for it.
+    pub fn volfile(&self, options: &str) -> String {
+        format!(
+            "volume posix\n    type storage/posix\n    option directory {}\n{options}end-volume\n\n\
+             volume stats\n    type debug/io-stats\n    subvolumes posix\nend-volume\n",
+            self.path("brick").display()
+        )
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, text).expect("write");
+        path
+    }
+
+    /// The command in this world; nothing of it reaches the folders of the user who runs the test.
+    pub fn command(&self) -> Command {
+        let mut words = self.user.iter();
+        let mut command = match words.next() {
+            None => Command::new(&self.program),
+            Some(first) => {
+                let mut command = Command::new(first);
+                command.args(words).arg(&self.program);
+                command
+            }
+        };
+        command.current_dir(self.folder.path());
+        command.env("BRICKWORK_RUNTIME_DIR", self.path("run")).env("HOME", self.path("home"));
+        command.env("TMPDIR", self.path("home")).env_remove("XDG_RUNTIME_DIR").env_remove("XDG_STATE_HOME");
+        command.env_remove("BRICKWORK_INSTANCE").env_remove("BRICKWORK_LOG").stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the command with `words` to its end.
+    pub fn run<S: AsRef<std::ffi::OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Done {
+        let output = self.command().args(words).output().expect("the command runs");
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        Done { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    /// Mounts `test.vol` at `mnt` in the background, with `more` words.
+    pub fn mount(&self, more: &[&str]) -> Done {
+        let fixed = ["mount", "test.vol", "mnt", "--pid-file", "pid", "--log-file", "log"];
+        self.run(fixed.iter().chain(more))
+    }
+
+    /// The serving process of [`World::mount`].
+    pub fn process(&self) -> Option<std::os::fd::OwnedFd> {
+        let pid = std::fs::read_to_string(self.path("pid")).ok()?.trim().parse().ok()?;
+        pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        pidfd_send_signal(self.process().expect("it runs"), signal).expect("a signal");
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.path("log")).expect("the log")
+    }
+
+    /// Asks again and again until `answer` has one: for what a process does after a signal, of which nobody is told.
+    #[track_caller]
+    pub fn until<T>(&self, what: &str, mut answer: impl FnMut() -> Option<T>) -> T {
+        let begun = Instant::now();
+        loop {
+            if let Some(answer) = answer() {
+                return answer;
+            }
+            assert!(begun.elapsed() < PATIENCE, "in {PATIENCE:?} not: {what}\nlog: {}", self.log());
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(process) = self.process() {
+            // It may have ended by itself.
+            let _ = pidfd_send_signal(&process, Signal::KILL);
+            assert!(common::ended(&process) || std::thread::panicking(), "a killed process ends");
+        }
+        for mount in ["mnt", "mnt2"].map(|name| self.path(name)) {
+            if is_mounted(&mount) {
+                let _ = rustix::mount::unmount(&mount, rustix::mount::UnmountFlags::DETACH);
+            }
+        }
+    }
+}
