@@ -1,6 +1,7 @@
 //! What a fop of this leaf costs beside the bare system call on the same folder, on one thread.
 //!
 //! `cargo bench -p brickwork-posix --bench fops`; `BRICKWORK_BENCH_FOLDER` names the folder to do it in.
+//! `BRICKWORK_BENCH_GFID2PATH=off` leaves the names of objects out of their xattrs.
 //! With a name of a row as argument only that row runs, for a look at its system calls (`strace -c`).
 
 #[path = "../tests/common/mod.rs"]
@@ -15,6 +16,12 @@ use brickwork_testkit::client::entry;
 const COUNT: usize = 3_000;
 
 type Work<'a> = Box<dyn FnMut(usize) + 'a>;
+/// A bare call in the directory of the descriptor.
+type Bare = Box<dyn Fn(&std::os::fd::OwnedFd, usize)>;
+
+fn done<T, E: std::fmt::Debug>(result: Result<T, E>) {
+    result.unwrap();
+}
 
 fn main() {
     let only = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
@@ -23,7 +30,8 @@ fn main() {
     let (plain, served) = (folder.path().join("plain"), folder.path().join("served"));
     std::fs::create_dir(&plain).unwrap();
     std::fs::create_dir(&served).unwrap();
-    let brick = common::serve(&served);
+    let paths = std::env::var("BRICKWORK_BENCH_GFID2PATH").unwrap_or_else(|_| "on".to_owned());
+    let brick = common::serve_with(&served, &[("gfid2path", &paths)]).unwrap();
     let parent = brick.client.mkdir(Gfid::ROOT, "folder").unwrap();
     println!("{:<16}{:>12}{:>12}{:>8}", "fop", "brick ns", "bare ns", "ratio");
     for ((name, mut ours), (_, mut bare)) in on_brick(&brick, parent).into_iter().zip(on_folder(&plain)) {
@@ -53,10 +61,10 @@ fn on_brick(brick: &common::Brick, parent: Gfid) -> Vec<(&'static str, Work<'_>)
             "create+release",
             Box::new(move |n| client.release(client.create(parent, &format!("f{n}")).unwrap()).unwrap()),
         ),
-        ("lookup", Box::new(move |n| drop(client.lookup(parent, &format!("f{n}")).unwrap()))),
+        ("lookup", Box::new(move |n| done(client.lookup(parent, &format!("f{n}"))))),
         ("stat by gfid", {
             let some = std::cell::OnceCell::new();
-            Box::new(move |_| drop(client.stat(*some.get_or_init(|| gfid(7))).unwrap()))
+            Box::new(move |_| done(client.stat(*some.get_or_init(|| gfid(7)))))
         }),
         ("open+release", {
             let some = std::cell::OnceCell::new();
@@ -72,19 +80,19 @@ fn on_brick(brick: &common::Brick, parent: Gfid) -> Vec<(&'static str, Work<'_>)
                 );
             }),
         ),
-        ("unlink", Box::new(move |n| drop(client.unlink(parent, &format!("g{n}")).unwrap()))),
-        ("mkdir", Box::new(move |n| drop(client.mkdir(parent, &format!("d{n}")).unwrap()))),
-        ("rmdir", Box::new(move |n| drop(client.rmdir(parent, &format!("d{n}")).unwrap()))),
-        ("symlink", Box::new(move |n| drop(client.symlink(parent, &format!("s{n}"), b"text").unwrap()))),
-        ("read 4K", Box::new(move |n| drop(client.read(file, (n % 1024) as u64 * 4096, 4096).unwrap()))),
-        ("read 1M", Box::new(move |n| drop(client.read(file, (n % 4) as u64 * (1 << 20), 1 << 20).unwrap()))),
-        ("write 4K", Box::new(move |n| drop(client.write(file, (n % 1024) as u64 * 4096, &block).unwrap()))),
+        ("unlink", Box::new(move |n| done(client.unlink(parent, &format!("g{n}"))))),
+        ("mkdir", Box::new(move |n| done(client.mkdir(parent, &format!("d{n}"))))),
+        ("rmdir", Box::new(move |n| done(client.rmdir(parent, &format!("d{n}"))))),
+        ("symlink", Box::new(move |n| done(client.symlink(parent, &format!("s{n}"), b"text")))),
+        ("read 4K", Box::new(move |n| done(client.read(file, (n % 1024) as u64 * 4096, 4096)))),
+        ("read 1M", Box::new(move |n| done(client.read(file, (n % 4) as u64 * (1 << 20), 1 << 20)))),
+        ("write 4K", Box::new(move |n| done(client.write(file, (n % 1024) as u64 * 4096, &block)))),
         ("write 1M", {
             let data = Bytes::from(large);
             Box::new(move |n| {
                 let offset = (n % 4) as u64 * (1 << 20);
                 let request = WriteReq { file, offset, data: data.clone(), kill_set_id: false, xdata: Xdata::EMPTY };
-                drop(client.call::<fop::Write>(&request).unwrap());
+                done(client.call::<fop::Write>(&request));
             })
         }),
         (
@@ -101,7 +109,7 @@ fn on_folder(folder: &Path) -> Vec<(&'static str, Work<'_>)> {
     use rustix::fs::{Mode, OFlags};
     use std::os::unix::fs::FileExt;
     let dir = std::rc::Rc::new(rustix::fs::open(folder, OFlags::PATH, Mode::empty()).unwrap());
-    let at = |name: &'static str, work: Box<dyn Fn(&std::os::fd::OwnedFd, usize)>| -> (&'static str, Work<'_>) {
+    let at = |name: &'static str, work: Bare| -> (&'static str, Work<'_>) {
         let dir = std::rc::Rc::clone(&dir);
         (name, Box::new(move |n| work(&dir, n)))
     };
@@ -114,13 +122,10 @@ fn on_folder(folder: &Path) -> Vec<(&'static str, Work<'_>)> {
     let none = rustix::fs::AtFlags::empty();
     let (r4, r1, w4, w1) = (big(), big(), big(), big());
     vec![
-        at(
-            "create",
-            Box::new(move |dir, n| drop(rustix::fs::openat(dir, format!("f{n}"), create, Mode::RWXU).unwrap())),
-        ),
-        at("lookup", Box::new(move |dir, n| drop(stat(dir, format!("f{n}")).unwrap()))),
-        at("stat", Box::new(move |dir, _| drop(stat(dir, "f7".to_owned()).unwrap()))),
-        at("open", Box::new(|dir, _| drop(rustix::fs::openat(dir, "f7", OFlags::RDWR, Mode::empty()).unwrap()))),
+        at("create", Box::new(move |dir, n| done(rustix::fs::openat(dir, format!("f{n}"), create, Mode::RWXU)))),
+        at("lookup", Box::new(move |dir, n| done(stat(dir, format!("f{n}"))))),
+        at("stat", Box::new(move |dir, _| done(stat(dir, "f7".to_owned())))),
+        at("open", Box::new(|dir, _| done(rustix::fs::openat(dir, "f7", OFlags::RDWR, Mode::empty())))),
         at("rename", Box::new(|dir, n| rustix::fs::renameat(dir, format!("f{n}"), dir, format!("g{n}")).unwrap())),
         at("unlink", Box::new(move |dir, n| rustix::fs::unlinkat(dir, format!("g{n}"), none).unwrap())),
         at("mkdir", Box::new(|dir, n| rustix::fs::mkdirat(dir, format!("d{n}"), Mode::RWXU).unwrap())),
@@ -131,19 +136,19 @@ fn on_folder(folder: &Path) -> Vec<(&'static str, Work<'_>)> {
         at("symlink", Box::new(|dir, n| rustix::fs::symlinkat("text", dir, format!("s{n}")).unwrap())),
         ("read 4K", {
             let mut b = vec![0; 4096];
-            Box::new(move |n| drop(r4.read_at(&mut b, (n % 1024) as u64 * 4096).unwrap()))
+            Box::new(move |n| assert!(r4.read_at(&mut b, (n % 1024) as u64 * 4096).unwrap() > 0))
         }),
         ("read 1M", {
             let mut b = vec![0; 1 << 20];
-            Box::new(move |n| drop(r1.read_at(&mut b, (n % 4) as u64 * (1 << 20)).unwrap()))
+            Box::new(move |n| assert!(r1.read_at(&mut b, (n % 4) as u64 * (1 << 20)).unwrap() > 0))
         }),
         ("write 4K", {
             let b = vec![0; 4096];
-            Box::new(move |n| drop(w4.write_at(&b, (n % 1024) as u64 * 4096).unwrap()))
+            Box::new(move |n| assert!(w4.write_at(&b, (n % 1024) as u64 * 4096).unwrap() > 0))
         }),
         ("write 1M", {
             let b = vec![0; 1 << 20];
-            Box::new(move |n| drop(w1.write_at(&b, (n % 4) as u64 * (1 << 20)).unwrap()))
+            Box::new(move |n| assert!(w1.write_at(&b, (n % 4) as u64 * (1 << 20)).unwrap() > 0))
         }),
         at(
             "missing",

@@ -176,11 +176,15 @@ impl Brick {
             Err(Sys::NOENT) => {}
             other => return other,
         }
-        for folder in path.folders() {
-            match rustix::fs::mkdirat(&self.handles, folder, Mode::RWXU) {
-                Ok(()) | Err(Sys::EXIST) => {}
-                Err(errno) => return Err(errno),
-            }
+        let [outer, inner] = path.folders();
+        let folder = |path| match rustix::fs::mkdirat(&self.handles, path, Mode::RWXU) {
+            Ok(()) | Err(Sys::EXIST) => Ok(()),
+            Err(errno) => Err(errno),
+        };
+        // The outer one is there but for the first of 256 objects.
+        if folder(inner) == Err(Sys::NOENT) {
+            folder(outer)?;
+            folder(inner)?;
         }
         make()
     }

@@ -21,6 +21,7 @@ use tracing::warn;
 use crate::attr::{attr, is_dir, links};
 use crate::brick::{Brick, PARKED};
 use crate::handle::{self, HandlePath};
+use crate::intents::Intent;
 use crate::keys;
 use crate::resolve::{Found, Grip, Place};
 use crate::sys::{self, At};
@@ -57,7 +58,7 @@ impl Brick {
             Ok(rustix::fs::unlinkat(&place.dir.fd, place.name.as_c_str(), AtFlags::empty())?)
         };
         if links(gfid, &stat) > 1 {
-            let _intent = self.intents.begin(gfid, None)?;
+            let _intent = self.note_change(self.keeps_paths(), gfid, None)?;
             unlink()?;
             self.after(gfid, self.forget_path(gfid, &place));
         } else {
@@ -115,7 +116,7 @@ impl Brick {
         if sys::stat(place.at()).is_ok() {
             return Err(Errno::EEXIST.into());
         }
-        let _intent = self.intents.begin(gfid, None)?;
+        let _intent = self.note_change(self.keeps_paths(), gfid, None)?;
         self.note_path(gfid, &place)?;
         let linked = self
             .identities
@@ -148,7 +149,9 @@ impl Brick {
             _ => {}
         }
         let _objects = self.objects.two_objects(source.gfid, target.map(|target| target.gfid));
-        let _intent = self.intents.begin(source.gfid, target.map(|target| target.gfid))?;
+        // A renamed directory has its staged handle for that.
+        let needed = self.keeps_paths() || target.is_some_and(|target| is_dir(&target.stat));
+        let _intent = self.note_change(needed, source.gfid, target.map(|target| target.gfid))?;
         let replaced = match (request.mode, target) {
             (RenameMode::Exchange, Some(target)) => Some(self.exchange(who, (&from, source), (&to, target))?),
             (_, Some(target)) => Some(self.replace(who, (&from, source), (&to, target))?),
@@ -253,6 +256,11 @@ impl Brick {
             Prepared::Handle(staged) => self.install_directory_handle(found.gfid, &staged),
             Prepared::Path => self.forget_path(found.gfid, old),
         }
+    }
+
+    /// Notes what the next start has to look at if this process dies before the change is whole.
+    fn note_change(&self, needed: bool, one: Gfid, two: Option<Gfid>) -> FopResult<Option<Intent<'_>>> {
+        needed.then(|| self.intents.begin(one, two)).transpose()
     }
 
     /// Writes on an object that it has the name `place`.
