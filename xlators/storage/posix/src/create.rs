@@ -150,7 +150,7 @@ impl Brick {
         }
         self.final_mode(&fd, new)?;
         link_unnamed(&fd, place)?;
-        if let Err(error) = self.link_handle(&fd, new.gfid) {
+        if let Err(error) = self.link_handle(place, new.gfid) {
             rustix::fs::unlinkat(&place.dir.fd, place.name.as_c_str(), AtFlags::empty())?;
             return Err(error);
         }
@@ -194,10 +194,10 @@ impl Brick {
         Ok(rustix::fs::fchmod(fd, Mode::from_raw_mode(mode))?)
     }
 
-    /// Links the handle of `gfid` to the file of `fd`.
-    fn link_handle(&self, fd: &OwnedFd, gfid: Gfid) -> FopResult<()> {
-        let path = HandlePath::of(gfid);
-        let link = || link_descriptor(fd, self.handles.as_fd(), path.as_c_str());
+    /// Links the handle of `gfid` to the file at `place`, whose name the caller holds.
+    fn link_handle(&self, place: &Place, gfid: Gfid) -> FopResult<()> {
+        let (path, at) = (HandlePath::of(gfid), place.at());
+        let link = || rustix::fs::linkat(at.dir, at.path, &self.handles, path.as_c_str(), AtFlags::empty());
         match self.make_handle(&path, link) {
             Err(Sys::EXIST) => {
                 // It may be the rest of an object that is gone; if not, it stays and so does the error.
