@@ -321,6 +321,23 @@ fn a_megabyte_written_at_once_is_one_fop_and_no_question_before_each_write() {
 }
 
 #[test]
+fn a_direct_read_is_one_fop() {
+    let Some(rig) = Rig::memory("direct-io=off") else { return };
+    let path = rig.path().join("x");
+    fs::write(&path, [3; 8192]).unwrap();
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&path).unwrap();
+    let mut room = vec![0; 3 * 4096];
+    let start = room.as_ptr().align_offset(4096);
+    rig.recorder.take();
+    for _ in 0..10 {
+        file.read_exact_at(&mut room[start..][..8192], 0).unwrap();
+    }
+    let seen: Vec<FopKind> = rig.recorder.take().into_iter().map(|seen| seen.fop).collect();
+    assert_eq!(seen, [FopKind::Read; 10]);
+    assert_eq!(room[start..][..8192], [3; 8192]);
+}
+
+#[test]
 fn a_file_without_a_name_and_controls_nobody_has_are_refused_as_linux_says() {
     let Some(rig) = Rig::memory("") else { return };
     let made = OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE).open(rig.path());

@@ -18,6 +18,7 @@ const ROUNDS_MAX: u32 = 8;
 
 const O_APPEND: u32 = libc::O_APPEND.cast_unsigned();
 const O_CREAT: u32 = libc::O_CREAT.cast_unsigned();
+const O_DIRECT: u32 = libc::O_DIRECT.cast_unsigned();
 const O_EXCL: u32 = libc::O_EXCL.cast_unsigned();
 const O_TRUNC: u32 = libc::O_TRUNC.cast_unsigned();
 /// Nothing to the file behind the name: the kernel has followed links and set the descriptor up.
@@ -36,10 +37,11 @@ impl Front {
     /// How the kernel is to treat a file opened with `flags`.
     ///
     /// With O_APPEND the brick finds the end, and what the kernel would cache after a write could be at another place.
+    /// With O_DIRECT the kernel would ask for size and time before each read all the same, of a cache it does not use.
     /// What was cached before is good where timestamps tell: the look at the name that came before this open, and the
     /// question before each read, have compared them.
     fn open_flags(&self, flags: u32) -> OpenFlags {
-        if self.treatment.direct_io || flags & O_APPEND != 0 {
+        if self.treatment.direct_io || flags & (O_APPEND | O_DIRECT) != 0 {
             OpenFlags::DIRECT_IO | OpenFlags::PARALLEL_DIRECT_WRITES
         } else if self.treatment.fine_timestamps {
             OpenFlags::KEEP_CACHE
