@@ -93,7 +93,7 @@ that was started before it has been stopped again.";
 "`brickwork xlator list` shows the types of this build. Types of GlusterFS that Brickwork accepts without effect or refuses
 are in docs/gluster-compat.md.";
 
-    NoSuchCode = "E0114", Failed, "there is no such code",
+    NoSuchPage = "E0114", Failed, "there is no such code",
 "Codes are a letter and four digits: V for findings in volfiles, E for everything else. `brickwork explain` without a code
 lists all of them.";
 

@@ -49,7 +49,7 @@ fn find(text: &str) -> Result<Page, Failure> {
     match (Code::parse(text), diagnostic::Code::parse(text)) {
         (Some(code), _) => Ok(error(code)),
         (None, Some(code)) => Ok(finding(code)),
-        (None, None) => Err(Failure::new(Code::NoSuchCode, format!("there is no code `{text}`"))
+        (None, None) => Err(Failure::new(Code::NoSuchPage, format!("there is no code `{text}`"))
             .next("brickwork explain lists all codes")),
     }
 }

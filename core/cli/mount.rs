@@ -47,7 +47,8 @@ pub struct Mount {
     /// Write the number of the serving process to this file
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
-    /// Log to this file instead of /var/log/brickwork or $XDG_STATE_HOME/brickwork
+    /// Log to this file instead of one in $BRICKWORK_LOG_DIR, else in /var/log/brickwork (as root) or
+    /// $XDG_STATE_HOME/brickwork
     #[arg(long, value_name = "FILE", conflicts_with = "foreground")]
     log_file: Option<PathBuf>,
     /// The form of log lines
@@ -271,15 +272,18 @@ fn hear(child: &mut Child) -> Option<Report> {
     serde_json::from_str(&line).ok()
 }
 
-/// `/var/log/brickwork` for root; for a user `$XDG_STATE_HOME/brickwork`, or what the specification says it is.
+/// In `$BRICKWORK_LOG_DIR`; else in `/var/log/brickwork` for root; for a user in `$XDG_STATE_HOME/brickwork`, or what the specification says it is.
 fn default_log(volfile: &Path) -> PathBuf {
     let given = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let folder = match (rustix::process::geteuid().is_root(), given("XDG_STATE_HOME"), given("HOME")) {
-        (true, _, _) => PathBuf::from("/var/log/brickwork"),
-        (false, Some(state), _) => state.join("brickwork"),
-        (false, None, Some(home)) => home.join(".local/state/brickwork"),
-        (false, None, None) => std::env::temp_dir(),
+    let of_user = || match (given("XDG_STATE_HOME"), given("HOME")) {
+        (Some(state), _) => state.join("brickwork"),
+        (None, Some(home)) => home.join(".local/state/brickwork"),
+        (None, None) => std::env::temp_dir(),
     };
+    let folder = given("BRICKWORK_LOG_DIR").unwrap_or_else(|| match rustix::process::geteuid().is_root() {
+        true => PathBuf::from("/var/log/brickwork"),
+        false => of_user(),
+    });
     folder.join(volfile.file_stem().unwrap_or("mount".as_ref())).with_extension("log")
 }
 

@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::common::{needs, needs_root, skipped};
+use crate::common::{needs, needs_root, run, skipped};
 use crate::world::World;
 
 const NOBODY: u32 = 65_534;
@@ -26,7 +26,9 @@ fn world_of_nobody(programs: &tempfile::TempDir) -> Option<World> {
         return None;
     }
     let program: PathBuf = programs.path().join("brickwork");
-    std::fs::copy(env!("CARGO_BIN_EXE_brickwork"), &program).expect("copy the command");
+    // By a process of its own: while this one has the copy open for writing, a child of another test may keep it so,
+    // and it cannot be run.
+    run(Command::new("cp").arg(env!("CARGO_BIN_EXE_brickwork")).arg(&program));
     open(programs.path());
     let world = World::of(as_user(NOBODY), program);
     open(world.folder());

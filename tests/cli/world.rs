@@ -104,6 +104,7 @@ impl World {
         };
         command.current_dir(self.folder.path());
         command.env("BRICKWORK_RUNTIME_DIR", self.path("run")).env("HOME", self.path("home"));
+        command.env("BRICKWORK_LOG_DIR", self.path("logs"));
         command.env("TMPDIR", self.path("home")).env_remove("XDG_RUNTIME_DIR").env_remove("XDG_STATE_HOME");
         command.env_remove("BRICKWORK_INSTANCE").env_remove("BRICKWORK_LOG").stdin(Stdio::null());
         command

@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::codes::Code;
@@ -37,11 +37,15 @@ pub struct Command {
     pub answer: oneshot::Sender<Result<Value, Failure>>,
 }
 
-/// A socket that takes requests. Dropping it closes the socket; what is being answered is still answered.
+/// A socket that takes requests. Dropping it closes the socket.
 #[derive(Debug)]
 pub struct Admin {
     accepting: JoinHandle<()>,
+    answering: Answering,
 }
+
+/// Shared by whoever is answering a request, until the answer is written.
+type Answering = Arc<RwLock<()>>;
 
 /// Makes the socket at `path`, for this user alone from its first moment on.
 ///
@@ -62,7 +66,18 @@ impl Admin {
     pub fn serve(listener: StdListener, commands: mpsc::Sender<Command>) -> io::Result<Admin> {
         listener.set_nonblocking(true)?;
         let listener = UnixListener::from_std(listener)?;
-        Ok(Admin { accepting: tokio::spawn(accept(listener, commands)) })
+        let answering = Answering::default();
+        Ok(Admin { accepting: tokio::spawn(accept(listener, commands, answering.clone())), answering })
+    }
+
+    /// Takes no more connections and requests, and waits until the answers of those it took are written.
+    ///
+    /// The receiver of the commands is gone: what it did not answer is answered with that.
+    pub async fn close(self) {
+        self.accepting.abort();
+        if tokio::time::timeout(SILENCE_MAX, self.answering.write()).await.is_err() {
+            tracing::warn!("an admin client did not take its answer");
+        }
     }
 }
 
@@ -72,13 +87,13 @@ impl Drop for Admin {
     }
 }
 
-async fn accept(listener: UnixListener, commands: mpsc::Sender<Command>) {
+async fn accept(listener: UnixListener, commands: mpsc::Sender<Command>, answering: Answering) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let permit = room.clone().try_acquire_owned().ok();
-                tokio::spawn(converse(stream, permit, commands.clone()));
+                tokio::spawn(converse(stream, permit, commands.clone(), answering.clone()));
             }
             Err(error) => {
                 // Out of descriptors: the others go on, and this client sees a closed connection.
@@ -90,7 +105,12 @@ async fn accept(listener: UnixListener, commands: mpsc::Sender<Command>) {
 }
 
 /// Answers one client until it goes.
-async fn converse(stream: UnixStream, permit: Option<OwnedSemaphorePermit>, commands: mpsc::Sender<Command>) {
+async fn converse(
+    stream: UnixStream,
+    permit: Option<OwnedSemaphorePermit>,
+    commands: mpsc::Sender<Command>,
+    answering: Answering,
+) {
     let refused = match permit {
         None => Some(
             Failure::new(Code::AdminBusy, format!("{CONNECTIONS_MAX} clients are connected already"))
@@ -101,7 +121,7 @@ async fn converse(stream: UnixStream, permit: Option<OwnedSemaphorePermit>, comm
     let mut stream = BufReader::new(stream);
     let talked = match refused {
         Some(failure) => write(&mut stream, &Answer::Failed(failure)).await,
-        None => serve(&mut stream, &commands).await,
+        None => serve(&mut stream, &commands, &answering).await,
     };
     if let Err(error) = talked {
         tracing::debug!(%error, "an admin connection ended early");
@@ -118,12 +138,18 @@ fn admitted(stream: &UnixStream) -> Result<(), Failure> {
     if peer.uid() == 0 || peer.uid() == ours { Ok(()) } else { Err(forbidden(format!("uid {}", peer.uid()))) }
 }
 
-async fn serve(stream: &mut BufReader<UnixStream>, commands: &mpsc::Sender<Command>) -> io::Result<()> {
+async fn serve(
+    stream: &mut BufReader<UnixStream>,
+    commands: &mpsc::Sender<Command>,
+    answering: &Answering,
+) -> io::Result<()> {
     let mut line = Vec::new();
     loop {
         line.clear();
         let mut bounded = (&mut *stream).take(REQUEST_BYTES_MAX as u64);
         tokio::time::timeout(SILENCE_MAX, bounded.read_until(b'\n', &mut line)).await??;
+        // Held until the answer is written: the process does not end in between.
+        let _answering = answering.read().await;
         match line.last() {
             None => return Ok(()),
             Some(b'\n') => {}
@@ -234,6 +260,24 @@ mod tests {
         }
         let (_, answer) = say(Std::connect(&path).unwrap(), Vec::new()).await;
         assert!(answer.contains("E0105"), "{answer}");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_answer_that_was_given_is_written_before_the_socket_is_closed() {
+        for _ in 0..50 {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("a.sock");
+            let (sender, mut receiver) = mpsc::channel::<Command>(QUEUE_MAX);
+            let admin = Admin::serve(bind(&path).unwrap(), sender).unwrap();
+            let client = tokio::spawn(say(Std::connect(&path).unwrap(), b"{\"verb\":\"status\"}\n".to_vec()));
+            let command = receiver.recv().await.unwrap();
+            command.answer.send(Ok(json!("last words"))).unwrap();
+            drop(receiver);
+            admin.close().await;
+            // Everything that was to be written is written: a runtime that ended now would lose nothing.
+            let (_, answer) = client.await.unwrap();
+            assert_eq!(answer, "{\"ok\":\"last words\"}\n");
+        }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

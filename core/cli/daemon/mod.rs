@@ -75,7 +75,7 @@ pub struct Server {
     reloads: ReloadReport,
     started: Instant,
     pool_threads: usize,
-    _admin: Admin,
+    admin: Admin,
     // Dropped last: the name is free when nothing of this instance is left.
     claim: Claim,
 }
@@ -117,7 +117,7 @@ impl Server {
             reloads: ReloadReport::default(),
             started,
             pool_threads: order.pool_threads,
-            _admin: admin,
+            admin,
             claim,
         };
         match server.mount_all(&order.points, &order.options, &host, &tell_ended).await {
@@ -220,6 +220,9 @@ impl Server {
     ///
     /// Answers whether everything ended by itself.
     pub async fn stop(mut self, at_once: bool) -> bool {
+        // Whoever asks from now on hears that the instance is stopping.
+        self.commands.close();
+        while self.commands.try_recv().is_ok() {}
         let patience = if at_once { Duration::ZERO } else { STOP_MAX };
         let mut clean = at_once || self.take_away().await;
         if tokio::time::timeout(patience, self.all_ended()).await.is_err() {
@@ -230,6 +233,7 @@ impl Server {
                 clean = false;
             }
         }
+        self.admin.close().await;
         drop(self.fronts);
         drop(self.root);
         stop_graph(self.slot).await && clean
