@@ -167,7 +167,9 @@ impl Mount {
         detach(&self.point, UnmountFlags::empty())
     }
 
-    /// Ends the connection and takes the mount out of the tree: what is open on it fails from now on.
+    /// Takes the mount out of the tree and, as root, ends the connection: what is open on it fails from now on.
+    ///
+    /// Without root the connection ends with the last descriptor of its lanes: [`crate::Session::abort`] does both.
     ///
     /// # Errors
     /// See [`MountError`]. A mount that is gone already is none.
@@ -175,23 +177,10 @@ impl Mount {
         if self.gone.load(Ordering::Relaxed) {
             return Ok(());
         }
-        self.abort_connection();
         if !self.is_mounted() {
             return Ok(());
         }
         detach(&self.point, UnmountFlags::DETACH | UnmountFlags::FORCE)
-    }
-
-    /// Aborts by way of fusectl, which also reaches a connection that is out of the tree but still open somewhere.
-    fn abort_connection(&self) {
-        let Some(connection) = self.connection else { return };
-        let file = format!("/sys/fs/fuse/connections/{connection}/abort");
-        match std::fs::write(&file, "1") {
-            Ok(()) => {}
-            // Ended already, or fusectl is not mounted: then a forced unmount does it.
-            Err(why) if why.kind() == std::io::ErrorKind::NotFound => {}
-            Err(why) => tracing::warn!(file, %why, "the connection could not be aborted"),
-        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::error::SessionError;
 use crate::init::{Granted, Wanted, negotiate};
 use crate::interrupt::{Interruptible, Interrupts};
 use crate::limits::Limits;
-use crate::mount::{Mount, MountError};
+use crate::mount::{Mount, MountError, is_dead};
 use crate::notify::Notifier;
 use crate::pending::Pending;
 use crate::reader::Reader;
@@ -104,7 +104,7 @@ impl Shared {
     }
 }
 
-/// A running session. Dropping it drops its [`Mount`], which unmounts and aborts, so that the readers end.
+/// A running session. Dropping it is [`Session::abort`].
 pub struct Session {
     shared: Arc<Shared>,
     notifier: Notifier,
@@ -115,7 +115,7 @@ impl Session {
     /// Agrees with the kernel on what `wanted` asks for and starts the readers.
     ///
     /// `mount` is unmounted when the session is dropped, also when starting fails. Without one (another process
-    /// mounted, or there is no kernel) the session ends when the other side closes. Futures are polled once on the
+    /// mounted, or there is no kernel) only the connection ends. Futures are polled once on the
     /// readers and finished by `runtime`.
     ///
     /// # Errors
@@ -210,10 +210,21 @@ impl Session {
     /// Takes the mount out of the tree and ends the connection: whatever is open on it answers `ECONNABORTED` or
     /// `ENOTCONN` from now on.
     ///
+    /// Works without root and without fusectl too, by closing our side; a reader that is inside the handler ends when it
+    /// comes out of it.
+    ///
     /// # Errors
-    /// See [`MountError`].
+    /// The mount could not be taken out of the tree, see [`MountError`]; the connection is ended all the same.
     pub fn abort(&self) -> Result<(), MountError> {
-        self.mount.as_ref().map_or(Ok(()), Mount::abort)
+        let ended = self.has_ended();
+        // What is mounted there once we have ended is ours only if it is dead: it may be a successor's.
+        let ours = self.mount.as_ref().filter(|mount| !ended || is_dead(mount.point()));
+        let taken_out = ours.map_or(Ok(()), Mount::abort);
+        if !ended {
+            // With its last descriptor the kernel aborts a connection.
+            self.shared.lanes.iter().for_each(|lane| lane.close());
+        }
+        taken_out
     }
 
     /// Whether every reader has ended.
@@ -227,6 +238,18 @@ impl Session {
     pub fn wait(&self) {
         let mut ended = self.shared.ended.lock();
         self.shared.end.wait_while(&mut ended, |ended| !*ended);
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Err(why) = self.abort() {
+            tracing::error!(%why, "the mount of a dropped session could not be removed");
+        }
+        // Whatever is mounted there from now on is somebody else's.
+        if let Some(mount) = self.mount.take() {
+            mount.leave();
+        }
     }
 }
 

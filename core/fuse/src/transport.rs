@@ -4,9 +4,12 @@
 //! very requests go back (the kernel looks a request up on the lane it was read from). [`DevFuse`] is the classic one;
 //! FUSE over io_uring is another implementation of the same trait.
 
+mod wake;
+
 use std::io::IoSlice;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{Mode, OFlags};
@@ -30,6 +33,7 @@ pub enum Received {
 /// One lane of a session.
 pub trait Transport: Send + Sync + 'static {
     /// Waits for one message and puts it at the start of `space`, which holds the largest message of the session.
+    /// Called by one thread at a time.
     fn receive(&self, space: &mut [u8]) -> Received;
 
     /// Sends one reply or notification, made of `parts` in their order, whole or not at all.
@@ -45,6 +49,9 @@ pub trait Transport: Send + Sync + 'static {
     /// Those of opening a descriptor.
     fn another(&self) -> Result<Arc<dyn Transport>, Errno>;
 
+    /// Gives the lane up: a receive that waits on it returns, later ones answer [`Received::Ended`], later sends fail.
+    fn close(&self);
+
     /// The descriptor of the lane, where it has one, to hand it over to another process.
     fn descriptor(&self) -> Option<BorrowedFd<'_>>;
 }
@@ -53,6 +60,8 @@ pub trait Transport: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct DevFuse {
     descriptor: OwnedFd,
+    /// The thread that receives, to be woken when the lane is closed; zero before the first time.
+    receiver: AtomicI32,
 }
 
 impl DevFuse {
@@ -62,18 +71,18 @@ impl DevFuse {
     /// `ENOENT` or `ENXIO` without the fuse module, `EACCES` or `EPERM` where the device is closed to the caller.
     pub fn open() -> Result<Self, Errno> {
         let descriptor = rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Self { descriptor })
+        Ok(Self::from_descriptor(descriptor))
     }
 
     /// A lane on a descriptor that is already mounted: from `fusermount3`, or handed over by another process.
     pub fn from_descriptor(descriptor: OwnedFd) -> Self {
-        Self { descriptor }
+        Self { descriptor, receiver: AtomicI32::new(0) }
     }
 
     /// Opens a further descriptor of the same connection.
     fn joined(&self) -> Result<Self, Errno> {
         let joined = Self::open()?;
-        let source = rustix::fd::AsRawFd::as_raw_fd(&self.descriptor).cast_unsigned();
+        let source = self.descriptor.as_raw_fd().cast_unsigned();
         // SAFETY: FUSE_DEV_IOC_CLONE reads one u32, the descriptor of the connection to join, and keeps no pointer.
         unsafe {
             let join = rustix::ioctl::Setter::<{ DEV_IOC_CLONE as rustix::ioctl::Opcode }, u32>::new(source);
@@ -85,6 +94,7 @@ impl DevFuse {
 
 impl Transport for DevFuse {
     fn receive(&self, space: &mut [u8]) -> Received {
+        self.receiver.store(wake::this_thread(), Ordering::SeqCst);
         match rustix::io::read(&self.descriptor, space) {
             Ok(0) => Received::Ended,
             Ok(length) => Received::Message(length),
@@ -102,6 +112,8 @@ impl Transport for DevFuse {
         loop {
             match rustix::io::writev(&self.descriptor, parts) {
                 Err(Errno::INTR) => {}
+                // The lane was closed: see `close`.
+                Err(Errno::BADF) => return Err(Errno::NODEV),
                 result => return result.map(drop),
             }
         }
@@ -113,8 +125,29 @@ impl Transport for DevFuse {
             Err(errno) => {
                 // A sandbox may hand us a mounted descriptor and no device to open: readers can share the one.
                 tracing::warn!(%errno, "/dev/fuse could not be cloned; readers share one descriptor");
-                Ok(Arc::new(Self { descriptor: rustix::io::fcntl_dupfd_cloexec(&self.descriptor, 0)? }))
+                Ok(Arc::new(Self::from_descriptor(rustix::io::fcntl_dupfd_cloexec(&self.descriptor, 0)?)))
             }
+        }
+    }
+
+    fn close(&self) {
+        // What is read from here on is the end of a file, and what is written is refused.
+        let replaced =
+            rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).and_then(|null| {
+                let (null, ours) = (null.as_raw_fd(), self.descriptor.as_raw_fd());
+                // SAFETY: both descriptors are open; ours stays the number of an open file, as `OwnedFd` wants it.
+                match unsafe { libc::dup3(null, ours, libc::O_CLOEXEC) } {
+                    -1 => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)),
+                    _ => Ok(()),
+                }
+            });
+        if let Err(errno) = replaced {
+            tracing::error!(%errno, "a lane could not be closed; its mount stays until the process ends");
+        }
+        // After that, so that one signal is enough: a thread that is not in its read yet will not find the device.
+        match self.receiver.load(Ordering::SeqCst) {
+            0 => {}
+            thread => wake::wake(thread),
         }
     }
 

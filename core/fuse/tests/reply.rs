@@ -164,6 +164,7 @@ impl Transport for Refusing {
     fn another(&self) -> Result<Arc<dyn Transport>, Errno> {
         Err(Errno::NOSYS)
     }
+    fn close(&self) {}
     fn descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         None
     }

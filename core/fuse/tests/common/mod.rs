@@ -74,6 +74,10 @@ impl Transport for SocketLane {
         Ok(Arc::new(Self(rustix::io::fcntl_dupfd_cloexec(&self.0, 0)?)))
     }
 
+    fn close(&self) {
+        rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both).ok();
+    }
+
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         Some(self.0.as_fd())
     }
