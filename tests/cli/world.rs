@@ -21,6 +21,12 @@ pub struct Done {
 }
 
 impl Done {
+    fn of(command: &mut Command) -> Done {
+        let output = command.output().expect("the command runs");
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        Done { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
     /// The command succeeded; returns what it printed.
     #[track_caller]
     pub fn ok(self) -> String {
@@ -110,11 +116,25 @@ impl World {
         command
     }
 
+    /// Runs `line` by a shell that finds the command as `brickwork`.
+    pub fn shell(&self, line: &str) -> Done {
+        let mut path = std::ffi::OsString::from(self.program.parent().expect("a folder"));
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap_or_default());
+        let mut shell = Command::new("sh");
+        shell.args(["-c", line]).env("PATH", path).current_dir(self.folder.path()).stdin(Stdio::null());
+        for (name, value) in self.command().get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        Done::of(&mut shell)
+    }
+
     /// Runs the command with `words` to its end.
     pub fn run<S: AsRef<std::ffi::OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Done {
-        let output = self.command().args(words).output().expect("the command runs");
-        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-        Done { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+        Done::of(self.command().args(words))
     }
 
     /// Mounts `test.vol` at `mnt` in the background, with `more` words.
@@ -153,6 +173,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
+        // What a failed test left mounted without a pid file ends when its mount is taken away, below.
         if let Some(process) = self.process() {
             // It may have ended by itself.
             let _ = pidfd_send_signal(&process, Signal::KILL);

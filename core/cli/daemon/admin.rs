@@ -216,7 +216,7 @@ mod tests {
         tokio::task::spawn_blocking(move || {
             stream.write_all(&text).unwrap();
             let mut line = String::new();
-            std::io::BufReader::new(&stream).read_line(&mut line).unwrap();
+            io::BufReader::new(&stream).read_line(&mut line).unwrap();
             (stream, line)
         })
         .await
