@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 
+use arc_swap::ArcSwap;
 use brickwork_api::lifecycle::{Phase, Refused, Step};
 use brickwork_api::options::OptionMap;
 use brickwork_api::xlator::{Event, Onward, Setup, SetupError, Upward, Xlator};
@@ -31,8 +32,8 @@ pub struct Node {
     pub name: Arc<str>,
     /// Its type.
     pub kind: &'static XlatorType,
-    /// The options it was made with.
-    pub options: OptionMap,
+    /// The options it has now.
+    options: ArcSwap<OptionMap>,
     /// Indices of its children.
     pub children: Vec<usize>,
     /// The instance.
@@ -143,10 +144,13 @@ impl Graph {
         for (index, (node, volume)) in self.nodes.iter().zip(&plan.volumes).enumerate() {
             if let Err(errors) = node.xlator.reconfigure(&volume.options) {
                 for node in &self.nodes[..index] {
-                    node.xlator.reconfigure(&node.options).expect("options that were taken before");
+                    node.xlator.reconfigure(&node.options()).expect("options that were taken before");
                 }
                 return Err(node.refused(&SetupError::Options(errors).to_string()));
             }
+        }
+        for (node, volume) in self.nodes.iter().zip(&plan.volumes) {
+            node.options.store(Arc::new(volume.options.clone()));
         }
         Ok(())
     }
@@ -210,13 +214,19 @@ impl Graph {
 }
 
 impl Node {
+    /// The options it has now.
+    #[must_use]
+    pub fn options(&self) -> Arc<OptionMap> {
+        self.options.load_full()
+    }
+
     fn prepare(volume: &PlannedVolume, setup: Setup) -> Result<Node, GraphError> {
         let name = setup.name.clone();
         match (volume.kind.prepare)(setup) {
             Ok(xlator) => Ok(Node {
                 name,
                 kind: volume.kind,
-                options: volume.options.clone(),
+                options: ArcSwap::from_pointee(volume.options.clone()),
                 children: volume.children.clone(),
                 xlator,
                 place: volume.place.clone(),
@@ -291,6 +301,7 @@ impl fmt::Debug for Graph {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use brickwork_api::options::OptionError;
     use brickwork_api::{Arity, BoxFuture, Errno, Route};
 
     use super::*;
@@ -344,6 +355,15 @@ mod tests {
         {
             self.log.lock().push(format!("stop {}", self.name));
             Box::pin(std::future::ready(()))
+        }
+
+        fn reconfigure(&self, options: &OptionMap) -> Result<(), Vec<OptionError>> {
+            let said = options.get("say").unwrap_or_default();
+            self.log.lock().push(format!("{} {said}", self.name));
+            match said {
+                "no" => Err(vec![OptionError { key: "say".to_owned(), reason: "is refused".to_owned() }]),
+                _ => Ok(()),
+            }
         }
 
         fn notify(&self, _event: &Event) -> Onward {
@@ -431,6 +451,20 @@ mod tests {
         graph.start().await.unwrap();
         assert_eq!(graph.reconfigure(&plan(&[("a", &[], &[])])), Err(GraphError::OtherShape));
         assert_eq!(graph.reconfigure(&plan(&[("a", &[], &[]), ("b", &[], &[0])])), Ok(()));
+    }
+
+    /// A reload that failed gave back the options of the start, not those of the last reload that was taken.
+    #[tokio::test]
+    async fn a_refused_reload_gives_back_the_options_of_the_last_one_that_was_taken() {
+        let reload = |a: &str, b: &str| plan(&[("a", &[("say", a)], &[]), ("b", &[("say", b)], &[0])]);
+        let graph = Graph::prepare(&reload("first", "first"), &host()).unwrap();
+        graph.start().await.unwrap();
+        graph.reconfigure(&reload("second", "second")).unwrap();
+        log();
+        let refused = graph.reconfigure(&reload("third", "no")).unwrap_err();
+        assert_eq!(refused.to_string(), "test.vol:2: `b` (test/layer) option `say`: is refused");
+        assert_eq!(log(), ["a third", "b no", "a second"]);
+        assert_eq!(graph.nodes()[0].options().get("say"), Some("second"));
     }
 
     #[tokio::test]

@@ -14,7 +14,7 @@ impl Diagnostics {
         let masked: Vec<Masked> = sources.iter().map(|(_, source)| Masked::new(source)).collect();
         let items: Vec<Value> = self.iter().map(|d| item(d, sources, &masked)).collect();
         json!({
-            "apiVersion": "v1",
+            "apiVersion": "brickwork/v1",
             "kind": "VolfileFindingList",
             "file": sources.iter().next().map(|(_, source)| source.name()),
             "items": items,

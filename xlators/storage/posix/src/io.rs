@@ -1,8 +1,8 @@
 //! Content: reading, writing, lengths, ranges.
 //!
-//! A read is tried without waiting (`RWF_NOWAIT`) on the thread that asks, and goes to the pool when the bytes are not in
-//! memory. Buffered writes are copies into memory and run at once; direct and synchronous ones, and all that waits for
-//! the disk by its nature, go to the pool.
+//! A read is tried without waiting (`RWF_NOWAIT`) first. Buffered writes are copies into memory and run at once. Cold
+//! reads, direct and synchronous transfers wait for the disk where [`waits`](crate::waits) says; fsync, fallocate and
+//! copies, which may take long, go to the pool.
 
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -60,11 +60,11 @@ impl Brick {
             }
             read = length;
         }
-        let (buffer, result) = blocking(&*cx.host, move || {
+        let transfer = move || {
             let result = read_to_end(&open, buffer.as_mut(), read, offset);
             (buffer, result)
-        })
-        .await?;
+        };
+        let (buffer, result) = self.waits.run(cx, transfer).await?;
         Ok(Buffer::into_bytes(buffer, result?))
     }
 
@@ -106,7 +106,7 @@ impl Brick {
         let waits = open.flags.intersects(OFlags::DIRECT | OFlags::DSYNC | OFlags::SYNC);
         let (data, offset) = (request.data.clone(), request.offset);
         let written = match waits {
-            true => blocking(&*cx.host, move || write_all(&open, &data, offset)).await??,
+            true => self.waits.run(cx, move || write_all(&open, &data, offset)).await??,
             false => write_all(&open, &data, offset)?,
         };
         Ok(u32::try_from(written).expect("the data of one request is shorter"))

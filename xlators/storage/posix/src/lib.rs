@@ -25,6 +25,7 @@ mod resolve;
 mod side;
 mod space;
 mod sys;
+mod waits;
 mod watch;
 mod xattr;
 
