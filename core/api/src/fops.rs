@@ -317,7 +317,8 @@ fops! { $
         data: Bytes,
     }
 
-    /// Writes a range; where the file was opened with `O_APPEND`, at its end, whatever the offset says.
+    /// Writes a range, or at the end of the file. That a file was opened with `O_APPEND` says nothing here: each write
+    /// says for itself, since the flag can change and a mapping of such a file is written in place.
     fn write as Write(struct WriteReq {
         /// The open file.
         file: OpenFile,
@@ -326,6 +327,8 @@ fops! { $
         /// The bytes.
         #[serde(skip)]
         data: Bytes,
+        /// At the end of the file, whatever the offset says, and in one step with all other such writes.
+        append: bool,
         /// Take set-id bits away, as a write by somebody else than root does.
         kill_set_id: bool,
     }) -> struct WriteReply {
@@ -721,7 +724,7 @@ mod tests {
     fn payloads_are_left_out_of_the_header() {
         let file = OpenFile { gfid: Gfid::ROOT, open: OpenId(3) };
         let data = Bytes::from_static(b"not in the header");
-        let request = WriteReq { file, offset: 0, data, kill_set_id: false, xdata: Xdata::EMPTY };
+        let request = WriteReq { file, offset: 0, data, append: false, kill_set_id: false, xdata: Xdata::EMPTY };
         let text = serde_json::to_string(&request).unwrap();
         assert!(!text.contains("\"data\""), "{text}");
     }

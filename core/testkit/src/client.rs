@@ -142,7 +142,17 @@ impl Client {
     /// Those of `write`.
     pub fn write(&self, file: OpenFile, offset: u64, data: &[u8]) -> Answer<u32> {
         let data = Bytes::copy_from_slice(data);
-        let request = WriteReq { file, offset, data, kill_set_id: false, xdata: Xdata::EMPTY };
+        let request = WriteReq { file, offset, data, append: false, kill_set_id: false, xdata: Xdata::EMPTY };
+        self.call::<fop::Write>(&request).map(|reply| reply.written)
+    }
+
+    /// Writes at the end, with an offset that must not matter.
+    ///
+    /// # Errors
+    /// Those of `write`.
+    pub fn append(&self, file: OpenFile, offset: u64, data: &[u8]) -> Answer<u32> {
+        let data = Bytes::copy_from_slice(data);
+        let request = WriteReq { file, offset, data, append: true, kill_set_id: false, xdata: Xdata::EMPTY };
         self.call::<fop::Write>(&request).map(|reply| reply.written)
     }
 

@@ -311,8 +311,7 @@ impl Xlator for MemoryLeaf {
     async fn write(&self, cx: &Cx, req: &WriteReq) -> FopResult<WriteReply> {
         let mut tree = self.tree.write();
         let open = writable(&tree, cx, req.file)?;
-        let appends = open.flags & libc::O_APPEND as u32 != 0;
-        let offset = if appends { tree.inode(open.gfid)?.content()?.len() } else { req.offset };
+        let offset = if req.append { tree.inode(open.gfid)?.content()?.len() } else { req.offset };
         let written = write(&mut tree, open.gfid, offset, &req.data)?;
         if req.kill_set_id {
             tree.inode_mut(open.gfid)?.kill_set_id();

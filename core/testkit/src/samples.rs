@@ -148,6 +148,7 @@ pub fn request(kind: FopKind) -> Fop {
             file: file(),
             offset: 3,
             data: Bytes::from_static(b"payload"),
+            append: true,
             kill_set_id: true,
             xdata,
         }),

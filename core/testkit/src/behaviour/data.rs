@@ -78,10 +78,12 @@ fn write_of_a_mebibyte_comes_back_whole(c: &Client) {
 fn append_writes_at_the_end_whatever_the_offset_says(c: &Client) {
     let gfid = c.put(ROOT, "log", b"one ").unwrap();
     let log = c.open(gfid, libc::O_WRONLY | libc::O_APPEND).unwrap();
-    assert_eq!(c.write(log, 0, b"two "), Ok(4));
-    assert_eq!(c.write(log, 1 << 30, b"three"), Ok(5));
+    assert_eq!(c.append(log, 0, b"two "), Ok(4));
+    assert_eq!(c.append(log, 1 << 30, b"three"), Ok(5));
+    // A page of a mapping is written through the same open, and in place.
+    assert_eq!(c.write(log, 0, b"ONE"), Ok(3));
     c.release(log).unwrap();
-    assert_eq!(c.content(gfid).unwrap()[..], *b"one two three");
+    assert_eq!(c.content(gfid).unwrap()[..], *b"ONE two three");
 }
 
 fn open_with_truncation_empties_the_file(c: &Client) {

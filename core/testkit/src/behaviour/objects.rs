@@ -86,7 +86,8 @@ fn write_that_kills_set_id_takes_the_bits_away(c: &Client) {
     let file = c.create(ROOT, "file").unwrap();
     c.setattr(file, AttrChange { mode: Some(0o6755), ..AttrChange::default() }).unwrap();
     let data = Bytes::from_static(b"x");
-    c.call::<fop::Write>(&WriteReq { file, offset: 0, data, kill_set_id: true, xdata: Xdata::EMPTY }).unwrap();
+    c.call::<fop::Write>(&WriteReq { file, offset: 0, data, append: false, kill_set_id: true, xdata: Xdata::EMPTY })
+        .unwrap();
     assert_eq!(c.stat(file).unwrap().mode, 0o755);
     c.release(file).unwrap();
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use brickwork_api::Errno;
-use brickwork_fuse::abi::WriteFlags;
 use brickwork_fuse::{Handled, Handler, Operation, Reply, Request, Started};
 use tokio::sync::watch;
 
@@ -98,11 +97,7 @@ fn dispatch(front: &Arc<Front>, caller: Caller, request: Request<'_>, reply: Rep
         Operation::Open { flags, kill_suidgid } => front.open(caller, node, flags, kill_suidgid, reply),
         Operation::Create(create) => front.create(caller, node, &create, reply),
         Operation::Read(read) => front.read(caller, node, &read, reply),
-        Operation::Write(write) => {
-            let kill_set_id = write.write_flags.contains(WriteFlags::KILL_SUIDGID);
-            let at = Range { fh: write.fh, offset: write.offset, length: write.data.len() as u64 };
-            front.write(caller.owning(write.lock_owner), node, at, write.data.to_bytes(), kill_set_id, reply)
-        }
+        Operation::Write(write) => front.write(caller.owning(write.lock_owner), node, &write, reply),
         Operation::Flush { fh, lock_owner } => front.flush(caller, node, fh, lock_owner, reply),
         Operation::FSync { fh, data_only } => front.fsync(caller, node, fh, data_only, reply),
         Operation::Release(release) => front.end_open(caller, node, &release, false, reply),

@@ -91,7 +91,14 @@ fn on_brick(brick: &common::Brick, parent: Gfid) -> Vec<(&'static str, Work<'_>)
             let data = Bytes::from(large);
             Box::new(move |n| {
                 let offset = (n % 4) as u64 * (1 << 20);
-                let request = WriteReq { file, offset, data: data.clone(), kill_set_id: false, xdata: Xdata::EMPTY };
+                let request = WriteReq {
+                    file,
+                    offset,
+                    data: data.clone(),
+                    append: false,
+                    kill_set_id: false,
+                    xdata: Xdata::EMPTY,
+                };
                 done(client.call::<fop::Write>(&request));
             })
         }),

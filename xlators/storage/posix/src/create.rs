@@ -27,8 +27,7 @@ use crate::resolve::Place;
 use crate::sys::{self, At};
 
 /// Flags of an open that the descriptor on the brick has too.
-pub(crate) const KEPT: OFlags =
-    OFlags::APPEND.union(OFlags::DSYNC).union(OFlags::SYNC).union(OFlags::DIRECT).union(OFlags::NOATIME);
+pub(crate) const KEPT: OFlags = OFlags::DSYNC.union(OFlags::SYNC).union(OFlags::DIRECT).union(OFlags::NOATIME);
 
 /// What a new object is to be.
 #[derive(Clone, Copy)]

@@ -4,7 +4,7 @@
 //! reads, direct and synchronous transfers wait for the disk where [`waits`](crate::waits) says; fsync, fallocate and
 //! copies, which may take long, go to the pool.
 
-use std::io::IoSliceMut;
+use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -90,13 +90,13 @@ impl Brick {
         Ok((read, true))
     }
 
-    /// Writes `data` at `offset`, or at the end where the file was opened to append.
+    /// Writes `data` at `offset`, or at the end.
     pub(crate) async fn write(&self, cx: &Cx, request: &WriteReq) -> FopResult<u32> {
         let open = self.opened_to_write(cx, request.file)?;
         if self.full.load(Ordering::Relaxed) {
             let end = request.offset.saturating_add(request.data.len() as u64);
             let size = sys::stat(At::of(&open.fd))?.stx_size;
-            if end > size || open.flags.contains(OFlags::APPEND) {
+            if end > size || request.append {
                 self.check_space()?;
             }
         }
@@ -104,10 +104,10 @@ impl Brick {
             self.kill_set_id(open.fd.as_fd())?;
         }
         let waits = open.flags.intersects(OFlags::DIRECT | OFlags::DSYNC | OFlags::SYNC);
-        let (data, offset) = (request.data.clone(), request.offset);
+        let (data, place) = (request.data.clone(), Place::of(request));
         let written = match waits {
-            true => self.waits.run(cx, move || write_all(&open, &data, offset)).await??,
-            false => write_all(&open, &data, offset)?,
+            true => self.waits.run(cx, move || write_all(&open, &data, place)).await??,
+            false => write_all(&open, &data, place)?,
         };
         Ok(u32::try_from(written).expect("the data of one request is shorter"))
     }
@@ -237,12 +237,30 @@ fn read_to_end(open: &Open, buffer: &mut [u8], mut read: usize, offset: u64) -> 
     Ok(read)
 }
 
+/// Where a write goes.
+#[derive(Clone, Copy)]
+enum Place {
+    At(u64),
+    End,
+}
+
+impl Place {
+    fn of(request: &WriteReq) -> Place {
+        if request.append { Place::End } else { Place::At(request.offset) }
+    }
+}
+
 /// Writes all of `data`; less only when an error came after a part.
-fn write_all(open: &Open, data: &[u8], offset: u64) -> FopResult<usize> {
+fn write_all(open: &Open, data: &[u8], place: Place) -> FopResult<usize> {
     let mut fd = open.fd.as_fd();
     let mut written = 0;
     while written < data.len() {
-        match rustix::io::pwrite(fd, &data[written..], offset + written as u64) {
+        let rest = &data[written..];
+        let more = match place {
+            Place::At(offset) => rustix::io::pwrite(fd, rest, offset + written as u64),
+            Place::End => rustix::io::pwritev2(fd, &[IoSlice::new(rest)], 0, ReadWriteFlags::APPEND),
+        };
+        match more {
             Ok(0) => break,
             Ok(more) => written += more,
             Err(Sys::INTR) => {}
@@ -265,7 +283,7 @@ fn write_zeros(open: &Open, offset: u64, length: u64) -> FopResult<()> {
     let mut done = 0;
     while done < length {
         let part = usize::try_from(length - done).map_or(ZEROS, |left| left.min(ZEROS));
-        match write_all(open, &zeros[..part], offset + done)? {
+        match write_all(open, &zeros[..part], Place::At(offset + done))? {
             0 => return Err(Errno::ENOSPC.into()),
             more => done += more as u64,
         }

@@ -423,7 +423,7 @@ fn set_id_bits_go_when_the_request_says_so() {
     client.write(file, 0, b"x").unwrap();
     assert_eq!(client.stat(file.gfid).unwrap().mode, 0o6755);
     let data = Bytes::from_static(b"x");
-    let write = WriteReq { file, offset: 0, data, kill_set_id: true, xdata: Xdata::EMPTY };
+    let write = WriteReq { file, offset: 0, data, append: false, kill_set_id: true, xdata: Xdata::EMPTY };
     client.call::<fop::Write>(&write).unwrap();
     assert_eq!(client.stat(file.gfid).unwrap().mode, 0o755);
     with_bits();

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use brickwork_api::{
     CopyFileRangeReq, Errno, FallocateReq, FlushReq, FsyncReq, ReadReq, SeekReq, WriteReq, Xdata, fop,
 };
-use brickwork_fuse::request::{CopyRange, ReadRequest, Release};
+use brickwork_fuse::abi::WriteFlags;
+use brickwork_fuse::request::{CopyRange, ReadRequest, Release, WriteRequest};
 use brickwork_fuse::{Fh, Handled, LockOwner, NodeId, Reply};
 
 use super::or_refuse;
@@ -35,18 +34,26 @@ impl Front {
         })
     }
 
-    /// WRITE; `data` is the kernel's payload, where it was read to.
+    /// WRITE; the payload stays where it was read to.
     pub(crate) fn write(
         self: &Arc<Front>,
         caller: Caller,
         node: NodeId,
-        at: Range,
-        data: Bytes,
-        kill_set_id: bool,
+        write: &WriteRequest<'_>,
         reply: Reply,
     ) -> Handled {
-        let file = or_refuse!(self, reply, self.open_file(node, at.fh));
-        let request = WriteReq { file, offset: at.offset, data, kill_set_id, xdata: Xdata::EMPTY };
+        let file = or_refuse!(self, reply, self.open_file(node, write.fh));
+        // The kernel sends pages of a mapping through any open of the file; they belong where they are.
+        let append =
+            write.flags & libc::O_APPEND.cast_unsigned() != 0 && !write.write_flags.contains(WriteFlags::CACHE);
+        let request = WriteReq {
+            file,
+            offset: write.offset,
+            data: write.data.to_bytes(),
+            append,
+            kill_set_id: write.write_flags.contains(WriteFlags::KILL_SUIDGID),
+            xdata: Xdata::EMPTY,
+        };
         self.fop::<fop::Write>(caller, request, reply, |_, answer, reply| reply.written(answer.written))
     }
 
