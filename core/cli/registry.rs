@@ -13,3 +13,11 @@ pub fn built_in() -> Registry {
         &brickwork_trace::TYPE,
     ])
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_option_that_the_compat_table_calls_implemented_is_one() {
+        assert_eq!(brickwork_graph::compat::missing(&super::built_in()), []);
+    }
+}
