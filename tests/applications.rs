@@ -103,8 +103,7 @@ fn eight_stress_clients_find_no_difference() {
         return;
     }
     let seconds = rounds(1, 30).to_string();
-    let stressors =
-        ["dentry", "dir", "fallocate", "fiemap", "filename", "hdd", "link", "rename", "seek", "symlink", "utime"];
+    let stressors = ["dentry", "dir", "fallocate", "filename", "hdd", "link", "rename", "seek", "symlink", "utime"];
     for stressor in stressors {
         let mut command = Command::new("stress-ng");
         command.arg("--temp-path").arg(mounted.path());

@@ -45,7 +45,8 @@ fn what_was_synced_before_a_kill_is_there_after_it_and_the_brick_is_whole() {
         for (path, known) in &known {
             let found = match fs::read(mounted.path().join(path)) {
                 Ok(content) => Known::Content(content),
-                Err(_) => Known::Gone,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Known::Gone,
+                Err(error) => panic!("round {round}: {path:?}: {error}"),
             };
             assert!(*known == Known::Unsure || *known == found, "round {round}: {path:?} is not what was acknowledged");
         }
