@@ -43,20 +43,43 @@ pub(super) fn nearest_type<'a>(name: &str, types: &[&'a str]) -> Option<&'a str>
 /// A value that the option takes and that `value` was probably meant to be. `values` is the option's own description
 /// of its values; `fits` decides.
 pub(super) fn nearest_value(value: &str, values: &str, fits: impl Fn(&str) -> bool) -> Option<String> {
-    let compact: String = value.split_whitespace().collect();
-    let variants = [
-        value.trim().to_lowercase(),
-        compact.clone(),
-        // A bare `K` or `M`, as other programs take it.
-        format!("{compact}B"),
-        format!("/{compact}"),
-    ];
-    let starts_as_path = value.contains('/') && !value.contains(char::is_whitespace);
-    let plain = variants.into_iter().find(|v| (!v.starts_with('/') || starts_as_path) && v != value && fits(v));
-    plain.or_else(|| {
+    let trimmed = value.trim();
+    let variants = match trimmed.bytes().next() {
+        Some(b'0'..=b'9') => number_variants(trimmed),
+        // A path: blanks and case are a part of it.
+        _ if trimmed.contains('/') => vec![trimmed.to_owned(), format!("/{trimmed}")],
+        _ => vec![trimmed.to_lowercase()],
+    };
+    variants.into_iter().find(|variant| variant != value && fits(variant)).or_else(|| {
         let words = values.split(|c: char| !c.is_alphanumeric() && c != '-' && c != '_').filter(|word| fits(word));
         nearest(value, words).map(str::to_owned)
     })
+}
+
+/// Other spellings of a number with a unit, the closest to what was written first.
+fn number_variants(text: &str) -> Vec<String> {
+    let compact: String = text.split_whitespace().collect();
+    let digits = compact.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(compact.len());
+    let (number, unit) = compact.split_at(digits);
+    // As other programs take them, and as people write them.
+    let short = match unit.to_ascii_lowercase().as_str() {
+        "second" | "seconds" | "secs" => "s",
+        "minute" | "minutes" | "mins" => "min",
+        "hour" | "hours" | "hrs" => "h",
+        "day" => "d",
+        "week" | "weeks" => "wk",
+        "millisecond" | "milliseconds" | "msec" | "msecs" => "ms",
+        "percent" => "%",
+        "byte" | "bytes" => "B",
+        _ => "",
+    };
+    let mut out = vec![compact.to_lowercase(), compact.clone()];
+    match short {
+        // A bare `K` or `M`.
+        "" => out.push(format!("{compact}B")),
+        short => out.push(format!("{number}{short}")),
+    }
+    out
 }
 
 /// Applies to `text` the fixes that correct its spelling, from its end to its beginning, leaving out what overlaps.
@@ -91,6 +114,22 @@ mod tests {
         assert_eq!(nearest("Directory", words), Some("directory"));
         assert_eq!(nearest("xyz", words), None);
         assert_eq!(nearest("", words), None);
+    }
+
+    #[test]
+    fn a_unit_is_offered_for_a_number_and_nothing_is_hung_onto_other_values() {
+        use brickwork_api::options::{AbsolutePath, OptionValue, Seconds, Size};
+        let size = |value| nearest_value(value, Size::VALUES, |v| Size::parse(v).is_ok());
+        assert_eq!(size("64K").as_deref(), Some("64KB"));
+        assert_eq!(size("512 bytes").as_deref(), Some("512B"));
+        assert_eq!(size("banana"), None);
+        let time = |value| nearest_value(value, Seconds::VALUES, |v| Seconds::parse(v).is_ok());
+        assert_eq!(time("5 minutes").as_deref(), Some("5min"));
+        assert_eq!(time("5MIN").as_deref(), Some("5min"));
+        let path = |value| nearest_value(value, AbsolutePath::VALUES, |v| AbsolutePath::parse(v).is_ok());
+        assert_eq!(path("/x/srv/.."), None);
+        assert_eq!(path("srv/Brick one").as_deref(), Some("/srv/Brick one"));
+        assert_eq!(path("../brick"), None);
     }
 
     #[test]
