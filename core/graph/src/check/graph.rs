@@ -66,11 +66,14 @@ fn edges(model: &mut Model<'_>, names: &HashMap<&str, usize>, findings: &mut Dia
     let mut all_known = true;
     let mut compared = 0;
     for index in 0..model.volumes.len() {
-        let mut seen: HashMap<&str, Span> = HashMap::new();
+        let mut seen: HashMap<&str, (usize, Span)> = HashMap::new();
         let mut children = Vec::with_capacity(model.volumes[index].subvolumes.len());
-        for word in &model.volumes[index].subvolumes {
-            if let Some(first) = seen.insert(&word.text, word.span) {
-                findings.push(twice(model, word, first));
+        for (statement, word) in model.volumes[index].numbered_subvolumes() {
+            if let Some((other, first)) = seen.insert(&word.text, (statement, word.span)) {
+                // That there are two statements is said already.
+                if other == statement {
+                    findings.push(twice(model, word, first));
+                }
                 continue;
             }
             let child = names.get(word.text.as_str()).copied();

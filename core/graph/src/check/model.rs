@@ -5,7 +5,7 @@ use super::{graph, options, order, types};
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::plan::{Plan, PlannedVolume};
 use crate::registry::Registry;
-use crate::volfile::{SourceId, Sources, Span, Volfile, Volume, Word};
+use crate::volfile::{SourceId, Sources, Span, Statement, Volfile, Volume, Word};
 use brickwork_api::XlatorType;
 use brickwork_api::options::OptionMap;
 
@@ -58,6 +58,18 @@ impl<'a> Node<'a> {
     /// The place of the type's name, or of the volume's in a broken one.
     pub fn kind_span(&self) -> Span {
         self.kind.unwrap_or(self.name).span
+    }
+
+    /// The names of the subvolumes, each with the number of its statement: there are several in a broken volume.
+    pub fn numbered_subvolumes(&self) -> impl Iterator<Item = (usize, &'a Word)> + use<'a> {
+        let numbered = self.tree.body.iter().enumerate();
+        numbered.flat_map(|(number, entry)| {
+            let words: &[Word] = match &entry.node {
+                Statement::Subvolumes(words) => words,
+                _ => &[],
+            };
+            words.iter().map(move |word| (number, word))
+        })
     }
 
     /// Puts a value of the command line in the place of the file's.

@@ -143,6 +143,18 @@ impl Span {
         debug_assert_eq!(self.source, last.source);
         Span { end: last.end.max(self.end), ..self }
     }
+
+    /// The whole lines of `text` that hold nothing but the span, so that they can go with it; else the span.
+    pub(crate) fn whole_lines(self, text: &str) -> Span {
+        let (before, after) = (&text[..self.start as usize], &text[self.end as usize..]);
+        let begin = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let end = after.find('\n').map_or(after.len(), |newline| newline + 1);
+        if before[begin..].trim().is_empty() && after[..end].trim().is_empty() {
+            Span { start: begin as u32, end: self.end + end as u32, ..self }
+        } else {
+            self
+        }
+    }
 }
 
 /// Texts, numbered in the order they were added.
@@ -197,6 +209,17 @@ mod tests {
         let x = source.text().find('x').unwrap() as u32;
         assert_eq!(source.position(x), Position { line: 2, column: 5 });
         assert_eq!(source.position(999), Position { line: 3, column: 1 });
+    }
+
+    #[test]
+    fn a_line_goes_with_a_statement_only_if_nothing_else_stands_on_it() {
+        let id = SourceId(0);
+        let whole = |text: &str, start, end| Span::new(id, start..end).whole_lines(text).range();
+        assert_eq!(whole("a\n  bc \nd", 4, 6), 2..8);
+        assert_eq!(whole("a\r\n  bc\r\nd", 5, 7), 3..9);
+        assert_eq!(whole("a\n  bc", 4, 6), 2..6);
+        assert_eq!(whole("a\n  bc # d\n", 4, 6), 4..6);
+        assert_eq!(whole("a bc\n", 2, 4), 2..4);
     }
 
     #[test]

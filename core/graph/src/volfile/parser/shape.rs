@@ -4,6 +4,7 @@ use super::{Next, Parser, shorten};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::volfile::source::Span;
 use crate::volfile::tree::{Comment, Entry, Statement, Volume};
+use std::collections::HashSet;
 
 impl Parser<'_> {
     pub(super) fn unclosed(&mut self, volume: &mut Volume, leading: Vec<Comment>) {
@@ -39,16 +40,45 @@ impl Parser<'_> {
                     self.type_not_first(volume, kind);
                 }
                 for second in kinds {
-                    self.second_statement("type", volume, kind.span, second.span);
+                    let d = self.second_statement("type", volume, kind.span, second.span);
+                    self.problem(d.help("remove one of them"));
                 }
             }
         }
-        let mut lists = volume.body.iter().filter(|e| matches!(e.node, Statement::Subvolumes(_)));
-        if let Some(first) = lists.next() {
-            for second in lists {
-                self.second_statement("subvolumes", volume, first.span, second.span);
-            }
+        let lists: Vec<_> = volume.body.iter().filter(|e| matches!(e.node, Statement::Subvolumes(_))).collect();
+        for second in lists.iter().skip(1) {
+            let d = self.second_statement("subvolumes", volume, lists[0].span, second.span);
+            let help = "name all subvolumes in one statement; it may go over several lines";
+            // With more than two the edits of one would be in the way of those of the others.
+            let d = match self.joined(lists[0], second).filter(|_| lists.len() == 2) {
+                Some(edits) => d.fix(help, edits),
+                None => d.help(help),
+            };
+            self.problem(d);
         }
+    }
+
+    /// Edits that move the names of `second` behind those of `first`; none where a comment would go lost.
+    fn joined(&self, first: &Entry<Statement>, second: &Entry<Statement>) -> Option<Vec<(Span, String)>> {
+        let (Statement::Subvolumes(names), Statement::Subvolumes(more)) = (&first.node, &second.node) else {
+            return None;
+        };
+        let has_comment = self.text[second.span.range()].contains('#');
+        let mut line = second.span.whole_lines(self.text);
+        let behind = Span { start: first.span.end, ..first.span };
+        let known: HashSet<&str> = names.iter().map(|word| word.text.as_str()).collect();
+        let new = more.iter().filter(|word| !known.contains(word.text.as_str()));
+        let new: String = new.map(|word| format!(" {}", &self.text[word.span.range()])).collect();
+        let edits = if new.is_empty() {
+            vec![(line, String::new())]
+        } else {
+            // With the newline before the line in place of the one behind it, only changed lines are shown.
+            if line != second.span && self.text[line.range()].ends_with('\n') && line.start > 0 {
+                line = Span { start: line.start - 1, end: line.end - 1, ..line };
+            }
+            vec![(behind, new), (line, String::new())]
+        };
+        (!has_comment).then_some(edits)
     }
 
     fn without_type(&mut self, volume: &Volume) {
@@ -76,16 +106,10 @@ impl Parser<'_> {
         self.problem(d);
     }
 
-    fn second_statement(&mut self, what: &str, volume: &Volume, first: Span, second: Span) {
+    fn second_statement(&self, what: &str, volume: &Volume, first: Span, second: Span) -> Diagnostic {
         let name = shorten(&volume.name().text).into_owned();
-        let help = match what {
-            "type" => "remove one of them",
-            _ => "name all subvolumes in one statement; it may go over several lines",
-        };
-        let d = Diagnostic::error(Code::Syntax, format!("`{what}` is given twice in volume `{name}`"))
+        Diagnostic::error(Code::Syntax, format!("`{what}` is given twice in volume `{name}`"))
             .at(second, "again here")
             .and(first, "first here")
-            .help(help);
-        self.problem(d);
     }
 }
