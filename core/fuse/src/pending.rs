@@ -14,29 +14,27 @@ use std::task::{Context, Poll, Wake, Waker};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use crate::interrupt::Parked;
-
 /// A request that may not be done yet.
 pub type Pending = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Where a future is between its first poll and the runtime.
-enum State {
+/// Where a future is between its first poll and the runtime; `P` is what it keeps until its end.
+enum State<P> {
     /// With the reader, not woken yet.
     Polling,
     /// With the reader, which is to hand it on at once.
     Woken,
     /// Waiting to be woken.
-    Waiting(Pending, Parked),
+    Waiting(Pending, P),
     /// Done, or the runtime's; later wakes come from wakers it has replaced.
     Gone,
 }
 
-struct FirstPoll {
+struct FirstPoll<P> {
     runtime: Handle,
-    state: Mutex<State>,
+    state: Mutex<State<P>>,
 }
 
-impl Wake for FirstPoll {
+impl<P: Send + 'static> Wake for FirstPoll<P> {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -54,20 +52,21 @@ impl Wake for FirstPoll {
     }
 }
 
-fn spawn(runtime: &Handle, future: Pending, parked: Parked) {
+fn spawn(runtime: &Handle, future: Pending, parked: impl Send + 'static) {
     runtime.spawn(async move {
         future.await;
         drop(parked);
     });
 }
 
-/// Polls `future` once; if it is pending, `park`s it and leaves it to whoever wakes it.
+/// Polls `future` once; if it is pending, `park`s it and leaves it to whoever wakes it. What `park` returns is dropped
+/// when the future has ended.
 ///
 /// Returns the panic of the future, if it panicked; its reply was then dropped, which answered `EIO`.
-pub(crate) fn poll_once(
+pub(crate) fn poll_once<P: Send + 'static>(
     mut future: Pending,
     runtime: &Handle,
-    park: impl FnOnce() -> Parked,
+    park: impl FnOnce() -> P,
 ) -> Result<(), Box<dyn Any + Send>> {
     let first = Arc::new(FirstPoll { runtime: runtime.clone(), state: Mutex::new(State::Polling) });
     let waker = Waker::from(first.clone());
@@ -121,7 +120,7 @@ mod tests {
         let (send, receive) = mpsc::channel();
         let gate = Arc::new(Mutex::new((true, None)));
         let runtime = runtime();
-        poll_once(gated(gate, send), runtime.handle(), || panic!("parked")).unwrap();
+        poll_once(gated(gate, send), runtime.handle(), || -> () { panic!("parked") }).unwrap();
         assert_eq!(receive.try_recv().unwrap().as_deref(), std::thread::current().name());
     }
 
@@ -184,6 +183,6 @@ mod tests {
     fn a_panicking_future_leaves_the_reader_alive() {
         let runtime = runtime();
         let future = Box::pin(async { panic!("told to") });
-        assert!(poll_once(future, runtime.handle(), || panic!("parked")).is_err());
+        assert!(poll_once(future, runtime.handle(), || -> () { panic!("parked") }).is_err());
     }
 }

@@ -122,13 +122,15 @@ impl Reader {
         }
     }
 
-    /// FORGET and the like: nobody waits, so nothing can be interrupted.
+    /// FORGET and the like: nobody waits, so nothing can be interrupted, and what is pending is nobody's request.
     fn without_reply(&self, request: Request<'_>) {
-        let started = catch_unwind(AssertUnwindSafe(|| self.shared.handler.handle(request, Reply::none())));
-        match started {
-            Ok(Handled::Done) => {}
-            Ok(Handled::Later { future, .. }) => drop(self.shared.runtime.spawn(future)),
-            Err(_) => tracing::error!("a handler panicked on a request that wants no reply"),
+        let handled = catch_unwind(AssertUnwindSafe(|| self.shared.handler.handle(request, Reply::none())));
+        let result = handled.and_then(|handled| match handled {
+            Handled::Done => Ok(()),
+            Handled::Later { future, .. } => poll_once(future, &self.shared.runtime, || ()),
+        });
+        if result.is_err() {
+            tracing::error!("a handler panicked on a request that wants no reply");
         }
     }
 

@@ -14,13 +14,19 @@ use common::{Kernel, SocketLane, fixed, init, plain, socket_lane};
 use tokio::sync::Notify;
 use zerocopy::{FromBytes, IntoBytes};
 
+/// The lookups of a FORGET that waits until told.
+const WAITS: u64 = 77;
+
+type Forgot = (u64, Option<String>);
+
 /// Waits with every SETLKW until interrupted, reads until told, panics on READLINK, and keeps the rest simple.
 #[derive(Default)]
 struct Player {
     started: Mutex<Option<Started>>,
     go: Arc<Notify>,
+    /// The lookups of each FORGET that came to its end, and the thread on which it did.
+    forgets: Arc<Mutex<Vec<Forgot>>>,
     hold: Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>,
-    forgotten: AtomicUsize,
     ended: AtomicUsize,
     /// Payloads kept for ever, as by a server that never finishes.
     kept: Mutex<Vec<bytes::Bytes>>,
@@ -69,7 +75,14 @@ impl Handler for Player {
             Operation::ReadLink => panic!("as the test wants it"),
             Operation::Access { .. } => drop(reply),
             Operation::Forget { lookups } => {
-                self.forgotten.fetch_add(*lookups as usize, Ordering::SeqCst);
+                let (go, ends, lookups) = (self.go.clone(), self.forgets.clone(), *lookups);
+                return Handled::later(async move {
+                    if lookups == WAITS {
+                        go.notified().await;
+                    }
+                    let thread = std::thread::current().name().map(str::to_owned);
+                    ends.lock().unwrap().push((lookups, thread));
+                });
             }
             _ => {
                 reply.ok();
@@ -300,12 +313,32 @@ fn what_is_malformed_or_newer_than_we_are_is_answered_by_the_session() {
 }
 
 #[test]
-fn forget_reaches_the_handler_and_has_no_reply() {
+fn forget_is_done_on_the_reader_and_has_no_reply() {
     let game = game(one_reader());
-    game.kernel.ask(&fixed(Opcode::Forget, 4, &ForgetIn { nlookup: 3 }, &[]));
+    game.kernel.ask(&forget(4, 3));
     game.kernel.ask(&statfs(6));
     assert_eq!(game.answered(), (6, 0));
-    assert_eq!(game.player.forgotten.load(Ordering::SeqCst), 3);
+    assert_eq!(game.player.forgets.lock().unwrap()[..], [(3, Some("fuse-0".to_owned()))]);
+}
+
+#[test]
+fn forget_that_waits_leaves_the_reader_and_is_finished_by_the_runtime() {
+    let game = game(one_reader());
+    game.kernel.ask(&forget(4, WAITS));
+    game.kernel.ask(&statfs(6));
+    assert_eq!(game.answered(), (6, 0));
+    assert!(game.player.forgets.lock().unwrap().is_empty());
+    game.player.go.notify_one();
+    while game.player.forgets.lock().unwrap().is_empty() {
+        std::thread::yield_now();
+    }
+    let (lookups, thread) = game.player.forgets.lock().unwrap().remove(0);
+    assert_eq!(lookups, WAITS);
+    assert_ne!(thread.as_deref(), Some("fuse-0"));
+}
+
+fn forget(unique: u64, nlookup: u64) -> Vec<u8> {
+    fixed(Opcode::Forget, unique, &ForgetIn { nlookup }, &[])
 }
 
 #[test]
