@@ -228,7 +228,7 @@ impl Front {
     }
 
     /// The entry of an object found in `parent`, counted as told to the kernel: once the reply was not taken,
-    /// [`Front::forget`] takes it back.
+    /// [`Front::forget_untold`] takes it back.
     pub(crate) fn entry(&self, attr: &Attr, parent: Option<Gfid>) -> Entry {
         let parent = parent.filter(|_| attr.kind == FileKind::Directory);
         Entry {
@@ -245,7 +245,7 @@ impl Front {
         let entry = self.entry(attr, parent);
         let delivery = reply.entry(&entry);
         if delivery != Delivery::Taken {
-            self.forget([(entry.node, 1)]);
+            self.forget_untold([(entry.node, 1)]);
         }
         delivery
     }
@@ -255,30 +255,44 @@ impl Front {
         reply.attr(&convert::attr(attr), self.treatment.attr_valid)
     }
 
-    /// Takes lookups back; the graph is told of the objects that the kernel no longer refers to.
+    /// FORGET: takes lookups back; the graph is told of the objects that the kernel no longer refers to.
     ///
     /// Told together: while one `forget` is under way those that follow wait for the next.
-    pub(crate) fn forget(self: &Arc<Front>, lookups: impl IntoIterator<Item = (NodeId, u64)>) {
-        let gone: Vec<Gfid> = lookups.into_iter().filter_map(|(node, count)| self.nodes.forget(node, count)).collect();
-        self.tell_forgotten(gone);
+    pub(crate) fn forget(self: &Arc<Front>, lookups: impl IntoIterator<Item = (NodeId, u64)>) -> Handled {
+        if !self.is_to_tell(lookups) {
+            return Handled::Done;
+        }
+        let (front, reader) = (self.clone(), lane());
+        Handled::later(async move {
+            front.tell_forgotten().await;
+            front.finish(reader, Delivery::Taken);
+        })
     }
 
-    fn tell_forgotten(self: &Arc<Front>, gone: Vec<Gfid>) {
+    /// As [`Front::forget`], of what the kernel was to be told and did not take.
+    pub(crate) fn forget_untold(self: &Arc<Front>, lookups: impl IntoIterator<Item = (NodeId, u64)>) {
+        if self.is_to_tell(lookups) {
+            let front = self.clone();
+            self.host.spawn(Box::pin(async move { front.tell_forgotten().await }));
+        }
+    }
+
+    /// Takes lookups back; whether the caller is to tell the graph, as nobody else is at it.
+    fn is_to_tell(&self, lookups: impl IntoIterator<Item = (NodeId, u64)>) -> bool {
+        let gone: Vec<Gfid> = lookups.into_iter().filter_map(|(node, count)| self.nodes.forget(node, count)).collect();
         if gone.is_empty() {
-            return;
+            return false;
         }
         self.forgotten.lock().extend(gone);
-        if !self.forgetting.swap(true, Ordering::AcqRel) {
-            let front = self.clone();
-            self.host.spawn(Box::pin(async move { front.forget_all().await }));
-        }
+        !self.forgetting.swap(true, Ordering::AcqRel)
     }
 
-    async fn forget_all(&self) {
+    async fn tell_forgotten(&self) {
         loop {
+            let turn = Turn(&self.forgetting);
             self.forget_batches().await;
-            self.forgetting.store(false, Ordering::Release);
-            // Whoever added to the list before that store relied on us.
+            drop(turn);
+            // Whoever added to the list before that relied on us.
             if self.forgotten.lock().is_empty() || self.forgetting.swap(true, Ordering::AcqRel) {
                 return;
             }
@@ -350,6 +364,15 @@ impl Caller {
             self.lk_owner = LkOwner::from_u64(owner.0);
         }
         self
+    }
+}
+
+/// The turn of one task to tell the graph what was forgotten; it ends also when that task panics.
+struct Turn<'a>(&'a AtomicBool);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 

@@ -70,14 +70,8 @@ fn dispatch(front: &Arc<Front>, caller: Caller, request: Request<'_>, reply: Rep
     let node = request.node();
     match request.into_operation() {
         Operation::Lookup { name } => front.lookup(caller, node, name, reply),
-        Operation::Forget { lookups } => {
-            front.forget([(node, lookups)]);
-            Handled::Done
-        }
-        Operation::BatchForget(forgets) => {
-            front.forget(forgets.iter());
-            Handled::Done
-        }
+        Operation::Forget { lookups } => front.forget([(node, lookups)]),
+        Operation::BatchForget(forgets) => front.forget(forgets.iter()),
         Operation::GetAttr { fh } => front.getattr(caller, node, fh, reply),
         Operation::SetAttr(set) => front.setattr(caller, node, &set, reply),
         Operation::ReadLink => front.readlink(caller, node, reply),

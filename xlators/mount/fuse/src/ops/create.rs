@@ -111,7 +111,7 @@ impl Front {
             let entry = front.entry(&attr, None);
             let delivery = reply.created(&entry, front.opened(file, making.flags));
             if delivery != Delivery::Taken {
-                front.forget([(entry.node, 1)]);
+                front.forget_untold([(entry.node, 1)]);
                 front.release(owner, file, false).await;
             }
             delivery

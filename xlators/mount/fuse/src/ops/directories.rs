@@ -174,7 +174,7 @@ impl Front {
 
     fn take_back(self: &Arc<Front>, filling: Filling) {
         if let Filling::Plus { told, .. } = filling {
-            self.forget(told.into_iter().map(|node| (node, 1)));
+            self.forget_untold(told.into_iter().map(|node| (node, 1)));
         }
     }
 

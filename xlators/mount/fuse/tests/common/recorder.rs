@@ -35,16 +35,29 @@ impl Recorder {
 
     /// Waits until one of `fop` has come by since the last [`Recorder::take`].
     pub fn wait_for(&self, fop: FopKind) {
+        self.wait_until(fop.name(), |seen| seen.iter().any(|seen| seen.fop == fop));
+    }
+
+    /// Waits until the `forget`s since the last [`Recorder::take`] have named `count` objects.
+    pub fn wait_for_forgotten(&self, count: usize) {
+        self.wait_until("forget of all", |seen| forgotten(seen) >= count);
+    }
+
+    fn wait_until(&self, what: &str, came: impl Fn(&[Seen]) -> bool) {
         let mut seen = self.seen.lock();
-        let missing = |seen: &mut Vec<Seen>| seen.iter().all(|seen| seen.fop != fop);
-        let waited = self.more.wait_while_for(&mut seen, missing, Duration::from_secs(30));
-        assert!(!waited.timed_out(), "no {} came", fop.name());
+        let waited = self.more.wait_while_for(&mut seen, |seen| !came(seen), Duration::from_secs(30));
+        assert!(!waited.timed_out(), "no {what} came");
     }
 
     /// How many of `fop` came by since the last [`Recorder::take`].
     pub fn count(&self, fop: FopKind) -> usize {
         self.seen.lock().iter().filter(|seen| seen.fop == fop).count()
     }
+}
+
+/// How many objects the `forget`s of `seen` named.
+pub fn forgotten(seen: &[Seen]) -> usize {
+    seen.iter().filter(|seen| seen.fop == FopKind::Forget).map(|seen| seen.request.matches("-").count() / 4).sum()
 }
 
 impl Xlator for Recorder {
