@@ -57,11 +57,11 @@ run_child() {
     return "$result"
 }
 
-# Ends what run_child runs: asks, waits up to 5 s, insists.
+# Ends what run_child runs: asks, waits up to 30 s, insists.
 end_child() {
     [ -n "$child" ] || return 0
     pkill -TERM -s "$child" || true
-    for _ in $(seq 50); do
+    for _ in $(seq 300); do
         pgrep -s "$child" >/dev/null || return 0
         sleep 0.1
     done
