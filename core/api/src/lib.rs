@@ -17,7 +17,7 @@ pub use bytes::Bytes;
 pub use crate::cx::{Cancel, Cx};
 pub use crate::error::{Errno, FopError, FopResult};
 pub use crate::fops::*;
-pub use crate::host::{Host, blocking};
+pub use crate::host::{Host, blocking, waiting};
 pub use crate::types::*;
 pub use crate::xdata::Xdata;
 pub use crate::xlator::{

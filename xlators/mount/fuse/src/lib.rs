@@ -10,6 +10,7 @@ mod nodes;
 mod opens;
 mod ops;
 mod options;
+mod readers;
 mod slots;
 
 pub use brickwork_fuse::MountError;

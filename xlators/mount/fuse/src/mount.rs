@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use crate::front::{Front, Roots, Treatment};
 use crate::handler::FrontHandler;
 use crate::options::{Choice, FuseOptions, LockKeeper};
+use crate::readers::Readers;
 
 /// What to mount where.
 #[derive(Clone, Debug)]
@@ -78,11 +79,12 @@ impl Mount {
             LockKeeper::Graph => true,
             LockKeeper::Local => false,
         };
+        let (wanted, limits) = (wanted(&options, locks_in_graph), limits(&options));
+        let host = Readers::of(host, limits.readers);
         let front = Arc::new(Front::new(roots, host, client, treatment, options.slots, options.waiters_max));
         let (ended, end) = watch::channel(false);
         let handler = Arc::new(FrontHandler { front: front.clone(), ended });
         let (point, runtime) = (config.point, Handle::current());
-        let (wanted, limits) = (wanted(&options, locks_in_graph), limits(&options));
         let mounting = mount_options(&options, config.source);
         let session = blocking(move || {
             let (mounted, lane) = Mounted::new(&point, &mounting).map_err(StartError::Mount)?;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use brickwork_api::FopKind;
 use brickwork_mount::{FuseOptions, Left, Mount, MountConfig, MountError, Roots};
 use brickwork_testkit::{MemoryLeaf, TestHost};
-use common::recorder::Seen;
+use common::recorder::{Seen, forgotten};
 use common::{Rig, rounds};
 
 #[test]
@@ -41,6 +41,33 @@ fn what_a_local_graph_answers_never_leaves_the_reader() {
         // The first lookup is that of the start.
         let elsewhere = threads.iter().filter(|name| !name.as_deref().unwrap_or("").starts_with("fuse-")).count();
         assert!(elsewhere <= usize::from(kind == FopKind::Lookup), "{kind:?}: {threads:?}");
+    }
+}
+
+#[test]
+fn an_unlink_and_what_the_kernel_forgets_after_it_never_leave_the_reader() {
+    let Some(rig) = Rig::memory("") else { return };
+    for round in 0..100 {
+        drop(File::create_new(rig.path().join("x")).unwrap());
+        fs::remove_file(rig.path().join("x")).unwrap();
+        rig.recorder.wait_for_forgotten(round + 1);
+    }
+    let status = rig.mounted().status();
+    assert_eq!(status["handed_on"], 0, "{status}");
+    let elsewhere = |seen: &&Seen| !seen.thread.as_deref().unwrap_or("").starts_with("fuse-");
+    let seen = rig.recorder.take();
+    let handed = seen.iter().filter(|seen| matches!(seen.fop, FopKind::Unlink | FopKind::Forget)).find(elsewhere);
+    assert!(handed.is_none(), "{handed:?}");
+}
+
+#[test]
+fn one_reader_never_waits_for_a_disk_and_of_two_one_may() {
+    for (words, may) in [("readers=1", 0), ("readers=2", 1), ("readers=5", 2)] {
+        let Some(rig) = Rig::memory(words) else { return };
+        fs::write(rig.path().join("x"), b"x").unwrap();
+        let seen = rig.recorder.take();
+        let host = &seen.iter().find(|seen| seen.fop == FopKind::Write).unwrap().cx.host;
+        assert_eq!((0..10).filter(|_| host.begin_wait()).count(), may, "{words}");
     }
 }
 
@@ -137,14 +164,7 @@ fn what_the_kernel_forgets_the_graph_forgets() {
     let mount = rig.unmount();
     assert_eq!(mount.status()["nodes"], 1, "{}", mount.status());
     assert_eq!(mount.status()["open_files"], 0);
-    let forgotten: usize = rig
-        .recorder
-        .take()
-        .iter()
-        .filter(|seen| seen.fop == FopKind::Forget)
-        .map(|seen| seen.request.matches("-").count() / 4)
-        .sum();
-    assert_eq!(forgotten, count);
+    assert_eq!(forgotten(&rig.recorder.take()), count);
 }
 
 #[test]

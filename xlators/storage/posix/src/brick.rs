@@ -24,7 +24,6 @@ use crate::locks::Stripes;
 use crate::opens::Opens;
 use crate::options::PosixOptions;
 use crate::sys::{self, At};
-use crate::waits::Waits;
 
 /// Our own folder below that of the handles.
 pub(crate) const OWN: &str = "brickwork";
@@ -86,8 +85,6 @@ pub(crate) struct Brick {
     pub(crate) no_unnamed: AtomicBool,
     /// The file system cannot say whether a read would wait (`RWF_NOWAIT`).
     pub(crate) no_nowait: AtomicBool,
-    /// Transfers that wait for the disk.
-    pub(crate) waits: Waits,
 }
 
 /// Device and inode of a root.
@@ -149,7 +146,6 @@ impl Brick {
             reserved: AtomicU64::new(0),
             no_unnamed: AtomicBool::new(false),
             no_nowait: AtomicBool::new(false),
-            waits: Waits::default(),
             path,
         };
         brick.recover().map_err(|error| format!("cannot put brick `{}` right: {error}", brick.path.display()))?;

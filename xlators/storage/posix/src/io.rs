@@ -1,8 +1,8 @@
 //! Content: reading, writing, lengths, ranges.
 //!
-//! A read is tried without waiting (`RWF_NOWAIT`) first. Buffered writes are copies into memory and run at once. Cold
-//! reads, direct and synchronous transfers wait for the disk where [`waits`](crate::waits) says; fsync, fallocate and
-//! copies, which may take long, go to the pool.
+//! A read is tried without waiting (`RWF_NOWAIT`) first. Small buffered writes are copies into memory and run at once.
+//! Cold reads, direct, synchronous and large transfers may wait for the disk: they run where the host can spare a thread
+//! ([`waiting`]). fsync, fallocate and copies, which may take long, go to the pool.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use brickwork_api::{
     Attr, Bytes, CopyFileRangeReq, Cx, Errno, FallocateMode, FopError, FopResult, OpenFile, SeekReq, SeekWhat,
-    TruncateReq, WriteReq, blocking,
+    TruncateReq, WriteReq, blocking, waiting,
 };
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
 use rustix::io::{Errno as Sys, ReadWriteFlags};
@@ -26,6 +26,9 @@ use crate::sys::{self, At};
 pub(crate) const READ_MAX: usize = 16 << 20;
 /// Zeros that are written at once where the file system cannot make them.
 const ZEROS: usize = 128 << 10;
+/// Longest buffered write, in bytes, that never asks for a thread to wait on. A longer one takes as long as the two hops
+/// to the pool and back, and is the likelier to be held back while the kernel has too much to write out.
+const WRITE_AT_ONCE_MAX: usize = 128 << 10;
 
 impl Brick {
     fn opened(&self, cx: &Cx, file: OpenFile) -> FopResult<Arc<Open>> {
@@ -64,7 +67,7 @@ impl Brick {
             let result = read_to_end(&open, buffer.as_mut(), read, offset);
             (buffer, result)
         };
-        let (buffer, result) = self.waits.run(cx, transfer).await?;
+        let (buffer, result) = waiting(&*cx.host, transfer).await?;
         Ok(Buffer::into_bytes(buffer, result?))
     }
 
@@ -103,10 +106,11 @@ impl Brick {
         if request.kill_set_id {
             self.kill_set_id(open.fd.as_fd())?;
         }
-        let waits = open.flags.intersects(OFlags::DIRECT | OFlags::DSYNC | OFlags::SYNC);
+        let waits = open.flags.intersects(OFlags::DIRECT | OFlags::DSYNC | OFlags::SYNC)
+            || request.data.len() > WRITE_AT_ONCE_MAX;
         let (data, place) = (request.data.clone(), Place::of(request));
         let written = match waits {
-            true => self.waits.run(cx, move || write_all(&open, &data, place)).await??,
+            true => waiting(&*cx.host, move || write_all(&open, &data, place)).await??,
             false => write_all(&open, &data, place)?,
         };
         Ok(u32::try_from(written).expect("the data of one request is shorter"))

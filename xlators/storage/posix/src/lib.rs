@@ -25,7 +25,6 @@ mod resolve;
 mod side;
 mod space;
 mod sys;
-mod waits;
 mod watch;
 mod xattr;
 
