@@ -149,10 +149,10 @@ impl Brick {
         }
         self.final_mode(&fd, new)?;
         link_unnamed(&fd, place)?;
-        if let Err(error) = self.link_handle(place, new.gfid) {
-            rustix::fs::unlinkat(&place.dir.fd, place.name.as_c_str(), AtFlags::empty())?;
-            return Err(error);
-        }
+        self.link_handle(place, new.gfid).inspect_err(|_| {
+            let undone = rustix::fs::unlinkat(&place.dir.fd, place.name.as_c_str(), AtFlags::empty());
+            left_behind("a name without a handle", new.gfid, undone.map_err(FopError::from));
+        })?;
         let stat = sys::stat(At::of(&fd))?;
         Ok((fd, stat))
     }
@@ -238,11 +238,11 @@ impl Brick {
         let staged = path.name();
         make(staged).map_err(|errno| in_use(errno, new.gfid))?;
         let placed = self.dress(place, new).and_then(|()| self.put_in_place(place, new.gfid));
-        if let Err(error) = placed {
+        placed.inspect_err(|_| {
             let kind = if new.kind() == libc::S_IFDIR { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-            rustix::fs::unlinkat(&self.staging, staged, kind)?;
-            return Err(error);
-        }
+            let undone = rustix::fs::unlinkat(&self.staging, staged, kind);
+            left_behind("an object in `staging/`", new.gfid, undone.map_err(FopError::from));
+        })?;
         Ok(sys::stat(place.at())?)
     }
 
@@ -304,11 +304,7 @@ impl Brick {
             None => rustix::fs::linkat(&self.staging, staged, &self.handles, path.as_c_str(), AtFlags::empty()),
         };
         self.make_handle(&path, make).map_err(|errno| in_use(errno, gfid))?;
-        let moved = self.move_in(&path, place);
-        if moved.is_err() {
-            self.drop_handle(gfid)?;
-        }
-        moved
+        self.move_in(&path, place).inspect_err(|_| left_behind("a handle without a name", gfid, self.drop_handle(gfid)))
     }
 
     fn move_in(&self, path: &HandlePath, place: &Place) -> FopResult<()> {
@@ -342,6 +338,13 @@ fn in_group(who: &Credentials, gid: u32) -> bool {
 /// Whether this process may give its files to `gid`.
 fn is_member(gid: u32) -> bool {
     rustix::process::getgroups().is_ok_and(|groups| groups.contains(&Gid::from_raw(gid)))
+}
+
+/// Logs that undoing a failed creation failed as well: the caller gets the first error, which says why.
+fn left_behind(what: &'static str, gfid: Gfid, undone: FopResult<()>) {
+    if let Err(error) = undone {
+        tracing::warn!(what, %gfid, %error, "a failed creation left something behind");
+    }
 }
 
 fn in_use(errno: Sys, gfid: Gfid) -> FopError {
