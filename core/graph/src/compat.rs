@@ -5,7 +5,10 @@
 //! table. The rows speak for the rest.
 
 mod markdown;
+mod performance;
 mod table;
+
+use brickwork_api::options::{OptionSpec, OptionValue, Seconds, Size};
 
 pub use markdown::markdown;
 pub use table::{ANY_TYPE, TYPES};
@@ -32,6 +35,34 @@ pub enum Takes {
     On,
     /// Every value, and the reader should stop using it.
     Outdated,
+    /// Every value of this kind; another is a mistake in GlusterFS too.
+    Kind(Kind),
+}
+
+/// What the values of an option are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// On or off, in GlusterFS's spellings.
+    Switch,
+    /// Bytes.
+    Size,
+    /// A span of time.
+    Seconds,
+    /// A whole number.
+    Number,
+}
+
+impl Kind {
+    /// The option `key` with values of this kind.
+    pub const fn spec(self, key: &'static str) -> OptionSpec {
+        let doc = "An option of GlusterFS without effect.";
+        match self {
+            Kind::Switch => OptionSpec::of::<bool>(key, doc),
+            Kind::Size => OptionSpec::of::<Size>(key, doc),
+            Kind::Seconds => OptionSpec::of::<Seconds>(key, doc),
+            Kind::Number => OptionSpec::of::<i64>(key, doc),
+        }
+    }
 }
 
 /// What becomes of one option.
@@ -58,15 +89,17 @@ pub struct TypeRow {
     pub implemented: &'static [&'static str],
     /// Options known beyond those of the type's own table.
     pub options: &'static [OptionRow],
-    /// Whether options that are not listed are accepted too: true only where no option can switch on anything that
-    /// a user would miss.
-    pub other_options: bool,
 }
 
 impl TypeRow {
     /// The row of the type `name`.
     pub fn find(name: &str) -> Option<&'static TypeRow> {
         TYPES.iter().find(|row| row.name == name)
+    }
+
+    /// Whether the options of the type are known: nobody lists those of one that is refused.
+    pub fn lists_its_options(&self) -> bool {
+        self.state != State::Refused
     }
 
     /// The row of the option `key`, also of those that every type has.
@@ -96,18 +129,10 @@ impl OptionRow {
     pub fn accepts(&self, value: &str) -> bool {
         match self.takes {
             Takes::Anything | Takes::Outdated => true,
-            Takes::Off => switch(value) == Some(false),
-            Takes::On => switch(value) == Some(true),
+            Takes::Off => bool::parse(value) == Ok(false),
+            Takes::On => bool::parse(value) == Ok(true),
+            Takes::Kind(kind) => kind.spec(self.key).check(value).is_ok(),
         }
-    }
-}
-
-/// GlusterFS's spellings of on and off.
-fn switch(value: &str) -> Option<bool> {
-    match value.to_ascii_lowercase().as_str() {
-        "on" | "yes" | "true" | "enable" | "1" => Some(true),
-        "off" | "no" | "false" | "disable" | "0" => Some(false),
-        _ => None,
     }
 }
 
@@ -128,6 +153,24 @@ mod tests {
         let worm = TypeRow::find("features/worm").unwrap().option("worm").unwrap();
         assert!(worm.accepts("off") && worm.accepts("Disable"));
         assert!(!worm.accepts("on") && !worm.accepts("maybe"));
+    }
+
+    #[test]
+    fn an_option_of_a_layer_that_is_left_out_takes_values_of_its_kind() {
+        let write_behind = TypeRow::find("performance/write-behind").unwrap();
+        let takes = |key, value| write_behind.option(key).is_some_and(|row| row.accepts(value));
+        assert!(takes("cache-size", "1MB") && takes("cache-size", "1048576") && takes("flush-behind", "enable"));
+        assert!(!takes("cache-size", "banana") && !takes("flush-behind", "banana"));
+        assert!(!takes("nonsense-option", "yes"));
+    }
+
+    #[test]
+    fn no_type_lists_an_option_twice() {
+        for row in TYPES {
+            let mut keys: Vec<_> = row.options.iter().map(|option| option.key).collect();
+            keys.sort_unstable();
+            assert!(keys.windows(2).all(|pair| pair[0] != pair[1]), "{}", row.name);
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::model::{Model, Node, Setting};
 use super::suggest::{nearest, nearest_value};
 use super::types::{Fate, fate};
-use crate::compat::{ANY_TYPE, OptionRow, Takes, TypeRow, option_of};
+use crate::compat::{ANY_TYPE, Kind, OptionRow, Takes, TypeRow, option_of};
 use crate::diagnostic::{Code, Diagnostic, Diagnostics, MASK, is_secret_key};
 use crate::registry::Registry;
 use crate::volfile::{COMMAND_LINE, Span, shorten};
@@ -92,16 +92,28 @@ fn check_setting<'a>(
         return;
     }
     let of_dropped = fate(model, name) == Fate::LeftOut;
-    if of_dropped && ANY_TYPE.iter().any(|row| row.matches(&setting.key)) {
+    // To let everything pass is what a layer that is left out does.
+    let any = ANY_TYPE.iter().find(|row| of_dropped && row.matches(&setting.key));
+    if let Some(row) = any {
+        let switch = Kind::Switch.spec(row.key);
+        if let (Takes::Off, Err(reason)) = (row.takes, switch.check(&setting.value)) {
+            findings.push(bad_value(&switch, setting, &reason));
+        }
         return;
     }
     match option_of(name, &setting.key) {
+        Some(OptionRow { key, takes: Takes::Kind(kind), .. }) => {
+            let spec = kind.spec(key);
+            if let Err(reason) = spec.check(&setting.value) {
+                findings.push(bad_value(&spec, setting, &reason));
+            }
+        }
         Some(row) if !row.accepts(&setting.value) => findings.push(switched_on(name, row, setting)),
         Some(row) if row.takes == Takes::Outdated => findings.push(outdated(row, setting)),
         // The notice about the layer covers its options.
         Some(row) if kind.is_some() => quiet.add(name, row, setting),
         Some(_) => {}
-        None if kind.is_some() || (of_dropped && TypeRow::find(name).is_some_and(|row| !row.other_options)) => {
+        None if kind.is_some() || of_dropped => {
             findings.push(unknown(model, name, setting));
         }
         None => {}
@@ -125,13 +137,23 @@ fn unknown(model: &Model<'_>, kind: &str, setting: &Setting) -> Diagnostic {
     let finding = Diagnostic::error(Code::UnknownOption, format!("unknown option `{key}` for `{kind}`"))
         .at(setting.key_span, "not an option of this xlator")
         .note(IGNORED);
-    if let Some(near) = nearest(&setting.key, names_of(model.types, kind)) {
+    let names = names_of(model.types, kind);
+    if let Some(near) = nearest(&setting.key, names.iter().copied()) {
         return finding.fix("there is an option with a similar name", vec![(setting.key_span, near.to_owned())]);
+    }
+    // `performance.cache-size` is the name that `gluster volume set` has for it.
+    let short = setting.key.split_once('.').map(|(_, short)| short);
+    if let Some(short) = short.and_then(|short| names.iter().find(|name| **name == short)) {
+        let words = "GlusterFS's command line has a longer name for it";
+        return finding.fix(words, vec![(setting.key_span, (*short).to_owned())]);
     }
     let other = model.types.iter().find(|other| spec_of(other, &setting.key).is_some());
     match other {
         Some(other) => finding.help(format!("it is an option of `{}`", other.name)),
-        None => finding.help(format!("`brickwork xlator info {kind}` lists its options")),
+        None if model.types.get(kind).is_some() => {
+            finding.help(format!("`brickwork xlator info {kind}` lists its options"))
+        }
+        None => finding.help(format!("its options are {}", names.join(", "))),
     }
 }
 

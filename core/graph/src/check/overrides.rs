@@ -183,7 +183,7 @@ impl Model<'_> {
     /// Whether what the volume's type takes is known.
     fn volume_is_known(&self, index: usize) -> bool {
         let kind = self.volumes[index].kind_name();
-        self.types.get(kind).is_some() || TypeRow::find(kind).is_some_and(|row| !row.other_options)
+        self.types.get(kind).is_some() || TypeRow::find(kind).is_some_and(TypeRow::lists_its_options)
     }
 
     fn volume_has_option(&self, index: usize, key: &str) -> bool {

@@ -32,7 +32,7 @@ pub fn markdown() -> String {
             let _ = writeln!(out, "| `{}` | {} |", row.name, row.consequence);
         }
         if state == State::WithoutEffect {
-            out.push_str("\nOptions of `performance/*` are accepted, whatever they are. Of the others:\n");
+            out.push_str("\nTheir options; one that is not listed, or another value, is refused:\n");
             rows.iter().filter(|row| !row.options.is_empty()).for_each(|row| section(&mut out, row));
         }
     }
@@ -61,6 +61,7 @@ fn options(out: &mut String, rows: &[OptionRow]) {
     out.push_str("| option | accepted | because |\n| --- | --- | --- |\n");
     for row in rows {
         let takes = match row.takes {
+            Takes::Kind(kind) => kind.spec(row.key).values,
             Takes::Anything => "any value",
             Takes::Off => "only off",
             Takes::On => "only on",

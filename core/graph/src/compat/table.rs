@@ -1,9 +1,12 @@
 //! The rows of `gluster-compat`: names that GlusterFS 10 and 11 have, and what becomes of them.
 
+use super::performance::{
+    IO_CACHE, IO_THREADS, MD_CACHE, NL_CACHE, OPEN_BEHIND, QUICK_READ, READ_AHEAD, READDIR_AHEAD, WRITE_BEHIND,
+};
 use super::{OptionRow, State, Takes, TypeRow};
 use Takes::{Anything, Off, On, Outdated};
 
-const fn option(key: &'static str, takes: Takes, consequence: &'static str) -> OptionRow {
+pub(super) const fn option(key: &'static str, takes: Takes, consequence: &'static str) -> OptionRow {
     OptionRow { key, takes, consequence }
 }
 
@@ -14,21 +17,16 @@ const fn own(
     implemented: &'static [&'static str],
     options: &'static [OptionRow],
 ) -> TypeRow {
-    TypeRow { name, state: State::Own, consequence, implemented, options, other_options: false }
+    TypeRow { name, state: State::Own, consequence, implemented, options }
 }
 
 /// A type that is left out of the graph and whose listed options are all there are.
 const fn dropped(name: &'static str, consequence: &'static str, options: &'static [OptionRow]) -> TypeRow {
-    TypeRow { name, state: State::WithoutEffect, consequence, implemented: &[], options, other_options: false }
-}
-
-/// A type that only makes things faster: it is left out with any option.
-const fn tuning(name: &'static str, consequence: &'static str) -> TypeRow {
-    TypeRow { name, state: State::WithoutEffect, consequence, implemented: &[], options: &[], other_options: true }
+    TypeRow { name, state: State::WithoutEffect, consequence, implemented: &[], options }
 }
 
 const fn refused(name: &'static str, consequence: &'static str) -> TypeRow {
-    TypeRow { name, state: State::Refused, consequence, implemented: &[], options: &[], other_options: true }
+    TypeRow { name, state: State::Refused, consequence, implemented: &[], options: &[] }
 }
 
 /// Options of every type.
@@ -284,18 +282,42 @@ pub const TYPES: &[TypeRow] = &[
         "GlusterFS's own NFS server is not built; export a mount with NFS-Ganesha or the kernel's server",
     ),
     // ---- performance ----
-    tuning("performance/io-cache", "file content is cached by the kernel"),
-    tuning("performance/io-threads", "threads belong to the process here, not to a layer"),
-    tuning("performance/md-cache", "metadata is cached by the kernel as far as it stays coherent"),
-    tuning("performance/nl-cache", "absent names are cached by the kernel as far as they stay coherent"),
-    tuning("performance/open-behind", "opens are not delayed"),
-    tuning("performance/quick-read", "small files are read like others"),
-    tuning("performance/read-ahead", "the kernel reads ahead"),
-    tuning("performance/readdir-ahead", "folders are read in large pieces"),
-    tuning("performance/stat-prefetch", "an old name of performance/md-cache: metadata is cached by the kernel"),
-    tuning("performance/symlink-cache", "symbolic links are cached by the kernel as far as they stay coherent"),
-    tuning("performance/write-behind", "writes are collected by the kernel; each is answered when the brick has it"),
-    tuning("performance/decompounder", "requests are not bundled, so there is nothing to take apart"),
+    dropped(
+        "performance/io-cache",
+        "the kernel's page cache keeps file content, and asks the brick whether it still holds",
+        IO_CACHE,
+    ),
+    dropped("performance/io-threads", "threads belong to the process here, not to a layer", IO_THREADS),
+    dropped(
+        "performance/md-cache",
+        "attributes are asked for at each look, unless the mount's `attribute-timeout` lets the kernel keep them",
+        MD_CACHE,
+    ),
+    dropped(
+        "performance/nl-cache",
+        "absent names are asked for at each look, unless the mount's `negative-timeout` lets the kernel keep them",
+        NL_CACHE,
+    ),
+    dropped("performance/open-behind", "each open reaches the brick when it is made", OPEN_BEHIND),
+    dropped(
+        "performance/quick-read",
+        "small files are opened and read like others; the kernel's page cache keeps their content",
+        QUICK_READ,
+    ),
+    dropped("performance/read-ahead", "the kernel reads ahead", READ_AHEAD),
+    dropped("performance/readdir-ahead", "a folder is read as the kernel asks for it, nothing ahead", READDIR_AHEAD),
+    dropped(
+        "performance/stat-prefetch",
+        "an old name of performance/md-cache: attributes are asked for at each look, unless the mount's `attribute-timeout` lets the kernel keep them",
+        MD_CACHE,
+    ),
+    dropped("performance/symlink-cache", "symbolic links are not cached: each look asks the brick", &[]),
+    dropped(
+        "performance/write-behind",
+        "each write goes to the brick when it is made, and is answered when the brick has it",
+        WRITE_BEHIND,
+    ),
+    dropped("performance/decompounder", "requests are not bundled, so there is nothing to take apart", &[]),
     // ---- protocol ----
     own(
         "protocol/client",
