@@ -3,6 +3,7 @@
 pub mod cx;
 pub mod error;
 pub mod fops;
+pub mod gfids;
 pub mod host;
 pub mod lifecycle;
 pub mod options;
@@ -17,6 +18,7 @@ pub use bytes::Bytes;
 pub use crate::cx::{Cancel, Cx};
 pub use crate::error::{Errno, FopError, FopResult};
 pub use crate::fops::*;
+pub use crate::gfids::GfidSource;
 pub use crate::host::{Host, blocking, waiting};
 pub use crate::types::*;
 pub use crate::xdata::Xdata;
