@@ -27,7 +27,7 @@ pub(super) struct Node<'a> {
     /// What the subvolumes' names mean; `None` for a name that is not defined or makes a circle.
     pub children: Vec<Option<usize>>,
     pub tree: &'a Volume,
-    /// Whether the parser found something wrong in it, so that what seems to be missing may have been there.
+    /// Whether the parser found something wrong in it that leaves open whether what seems to be missing was there.
     pub broken: bool,
 }
 
@@ -72,11 +72,22 @@ impl<'a> Node<'a> {
         })
     }
 
+    /// Whether it has one type, and at most one list of subvolumes.
+    pub fn has_one_type_and_list(&self) -> bool {
+        let count = |wanted: fn(&Statement) -> bool| self.tree.body.iter().filter(|e| wanted(&e.node)).count();
+        count(|s| matches!(s, Statement::Type(_))) == 1 && count(|s| matches!(s, Statement::Subvolumes(_))) <= 1
+    }
+
     /// Puts a value of the command line in the place of the file's.
     pub fn set(&mut self, setting: Setting) {
         self.settings.retain(|old| old.key != setting.key);
         self.settings.push(setting);
     }
+}
+
+/// Whether the problem is a backtick that swallowed no other line.
+fn is_one_line_command(problem: &Diagnostic, sources: &Sources, span: Span) -> bool {
+    problem.code == Code::Backtick && !sources.snippet(span).contains('\n')
 }
 
 pub(super) struct Model<'a> {
@@ -114,7 +125,9 @@ impl<'a> Model<'a> {
             }
             let after = volumes.partition_point(|v| v.tree.head.span.start <= label.span.start);
             if let Some(index) = after.checked_sub(1) {
-                volumes[index].broken = true;
+                let node = &mut volumes[index];
+                node.broken = node.broken
+                    || !(is_one_line_command(problem, sources, label.span) || node.tree.is_whole_despite(label.span));
             }
         }
         Self {

@@ -74,10 +74,11 @@ fn check_setting<'a>(
     if spec.is_some_and(|spec| spec.secret) || is_secret_key(&setting.key) {
         findings.push(secret(model, setting));
     }
-    if model.is_suspect(setting.value_span) || model.is_suspect(setting.key_span) {
+    if model.is_suspect(setting.key_span) {
         return;
     }
-    if setting.value.is_empty() {
+    let value_is_sound = !model.is_suspect(setting.value_span);
+    if setting.value.is_empty() && value_is_sound {
         findings.push(empty_value(setting));
         return;
     }
@@ -86,37 +87,32 @@ fn check_setting<'a>(
         return;
     }
     if let Some(spec) = spec {
-        if let Err(reason) = spec.check(&setting.value) {
-            findings.push(bad_value(spec, setting, &reason));
+        if value_is_sound {
+            check_value(spec, setting, findings);
         }
         return;
     }
     let of_dropped = fate(model, name) == Fate::LeftOut;
-    // To let everything pass is what a layer that is left out does.
-    let any = ANY_TYPE.iter().find(|row| of_dropped && row.matches(&setting.key));
-    if let Some(row) = any {
-        let switch = Kind::Switch.spec(row.key);
-        if let (Takes::Off, Err(reason)) = (row.takes, switch.check(&setting.value)) {
-            findings.push(bad_value(&switch, setting, &reason));
-        }
-        return;
-    }
     match option_of(name, &setting.key) {
-        Some(OptionRow { key, takes: Takes::Kind(kind), .. }) => {
-            let spec = kind.spec(key);
-            if let Err(reason) = spec.check(&setting.value) {
-                findings.push(bad_value(&spec, setting, &reason));
-            }
+        Some(_) if !value_is_sound => {}
+        // To let everything pass is what a layer that is left out does.
+        Some(row) if of_dropped && row.key == "pass-through" => {
+            check_value(&Kind::Switch.spec(row.key), setting, findings);
         }
+        Some(OptionRow { key, takes: Takes::Kind(kind), .. }) => check_value(&kind.spec(key), setting, findings),
         Some(row) if !row.accepts(&setting.value) => findings.push(switched_on(name, row, setting)),
         Some(row) if row.takes == Takes::Outdated => findings.push(outdated(row, setting)),
         // The notice about the layer covers its options.
         Some(row) if kind.is_some() => quiet.add(name, row, setting),
         Some(_) => {}
-        None if kind.is_some() || of_dropped => {
-            findings.push(unknown(model, name, setting));
-        }
+        None if kind.is_some() || of_dropped => findings.push(unknown(model, name, setting)),
         None => {}
+    }
+}
+
+fn check_value(spec: &OptionSpec, setting: &Setting, findings: &mut Diagnostics) {
+    if let Err(reason) = spec.check(&setting.value) {
+        findings.push(bad_value(spec, setting, &reason));
     }
 }
 

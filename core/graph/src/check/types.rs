@@ -129,7 +129,7 @@ fn unknown(model: &Model<'_>, kind: &str, span: Span) -> Diagnostic {
 fn check_arity(model: &Model<'_>, index: usize, arity: Arity, findings: &mut Diagnostics) {
     let node = &model.volumes[index];
     let found = node.subvolumes.len();
-    if node.broken || arity.admits(found) {
+    if arity.admits(found) || (node.broken && !is_certain(model, node)) {
         return;
     }
     let kind = node.kind_name();
@@ -139,6 +139,13 @@ fn check_arity(model: &Model<'_>, index: usize, arity: Arity, findings: &mut Dia
     };
     let finding = Diagnostic::error(Code::Arity, message);
     findings.push(if found == 0 { too_few(model, index, finding) } else { too_many(node, arity, finding) });
+}
+
+/// Whether a broken volume stands on too many all the same: its type and its list of subvolumes were read well.
+fn is_certain(model: &Model<'_>, node: &Node<'_>) -> bool {
+    let mut list = node.tree.body.iter().filter(|e| matches!(e.node, Statement::Subvolumes(_)));
+    let list_is_sound = list.next().is_some_and(|entry| !model.is_suspect(entry.span));
+    node.has_one_type_and_list() && list_is_sound && !model.is_suspect(node.kind_span())
 }
 
 /// A filter or cluster that stands on nothing; probably on the volume above it in the file.

@@ -49,6 +49,18 @@ impl Volume {
         })
     }
 
+    /// Whether a problem at `span` is one of an option's value or keyword, so that no other statement can be hidden in
+    /// what was misread.
+    pub(crate) fn is_whole_despite(&self, span: Span) -> bool {
+        self.body.iter().any(|entry| match &entry.node {
+            Statement::Option { key, value } => {
+                let inside = entry.span.start <= span.start && span.end <= entry.span.end;
+                inside && (span.start >= value.span.start || span.end <= key.span.start)
+            }
+            _ => false,
+        })
+    }
+
     /// The names after `subvolumes`.
     pub fn subvolumes(&self) -> impl Iterator<Item = &Word> {
         self.body.iter().flat_map(|entry| match &entry.node {
