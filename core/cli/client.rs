@@ -105,11 +105,16 @@ pub fn chosen(globals: &Globals, runtime: &Runtime) -> Result<Vec<String>, Failu
     }
     let names = runtime.instances()?;
     if names.is_empty() {
-        return Err(Failure::new(Code::NoInstance, "no instance is running")
-            .at(runtime.directory().display())
-            .next("brickwork dev, or brickwork mount VOLFILE DIR"));
+        return Err(no_instance(runtime));
     }
     Ok(names)
+}
+
+/// Nothing runs that could be meant.
+pub fn no_instance(runtime: &Runtime) -> Failure {
+    Failure::new(Code::NoInstance, "no instance is running")
+        .at(runtime.directory().display())
+        .next("brickwork dev, or brickwork mount VOLFILE DIR")
 }
 
 /// The one instance that the command line means; `named` is an argument of the verb that comes before `-i`.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::args::Globals;
-use crate::client::{Client, chosen};
+use crate::client::{Client, no_instance};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::instance::Runtime;
 use crate::mountinfo::{self, State};
@@ -39,16 +39,20 @@ impl Status {
         let runtime = Runtime::find();
         let names = match &self.name {
             Some(name) => vec![name.clone()],
-            None => chosen(globals, &runtime)?,
+            None => globals.instance.clone().map_or_else(|| runtime.instances(), |name| Ok(vec![name]))?,
         };
         let named = self.name.is_some() || globals.instance.is_some();
+        let dead = if named { Vec::new() } else { dead_mounts() };
+        // After a crash of the only instance its mounts are what there is to tell.
+        if names.is_empty() && dead.is_empty() {
+            return Err(no_instance(&runtime));
+        }
         let heard: Vec<Heard> = names.into_iter().map(|name| hear(&runtime, name, globals)).collect();
         if let [Heard { report: Err(failure), .. }] = heard.as_slice()
             && named
         {
             return Err(failure.clone());
         }
-        let dead = if named { Vec::new() } else { dead_mounts() };
         let healthy = dead.is_empty() && heard.iter().all(|heard| heard.problems().is_empty());
         if output.is_json() {
             print_json(output, &heard, &dead)?;
@@ -97,6 +101,9 @@ fn print_json(output: Output, heard: &[Heard], dead: &[PathBuf]) -> Result<(), F
 
 fn text(heard: &[Heard], dead: &[PathBuf]) -> String {
     let mut text: String = heard.iter().map(headline).collect();
+    if heard.is_empty() {
+        text.push_str("no instance is running\n");
+    }
     let mut problems: Vec<ProblemReport> = heard.iter().flat_map(Heard::problems).collect();
     problems.extend(dead.iter().map(|point| ProblemReport {
         what: format!("the process behind the mount `{}` has died", point.display()),

@@ -27,7 +27,7 @@ const WRONG: &[(&[&str], i32, &str)] = &[
     (&["moutn", "test.vol", "mnt"], 2, "error: unrecognized subcommand 'moutn'"),
     (&["umount", "mnt"], 1, "error[E0130]: Brickwork is not mounted at "),
     (&["umount", "nowhere"], 1, "error[E0130]: Brickwork is not mounted at "),
-    (&["status"], 69, "error[E0101]: no instance is running"),
+    (&["dump"], 69, "error[E0101]: no instance is running"),
     (&["graph", "show", "gd1"], 69, "error[E0101]: no instance `gd1` is running"),
     (&["dump", "-i", "gd1"], 69, "error[E0101]: no instance `gd1` is running"),
     (&["xlator", "info", "storage/posx"], 1, "error[E0113]: there is no xlator `storage/posx`"),
