@@ -60,11 +60,15 @@ fn a_dead_mount_is_a_problem_of_status_and_can_be_taken_away() {
     let process = world.process().expect("it runs");
     world.signal(Signal::KILL);
     assert!(ended(&process));
-    // Something must run for `status` to speak of.
-    let script = format!("{0} status; {0} status --exit-code > other; echo $?", env!("CARGO_BIN_EXE_brickwork"));
-    let status = world.run(["dev", "--exec", &format!("unset BRICKWORK_INSTANCE; {script}")]).ok();
-    let dead = format!("the process behind the mount `{}` has died", world.path("mnt").display());
-    assert!(status.contains(&dead) && status.ends_with("\n3\n"), "{status}");
+    let point = world.path("mnt").display().to_string();
+    let status = world.run(["status"]).ok();
+    assert!(status.contains(&format!("the process behind the mount `{point}` has died")), "{status}");
+    assert_eq!(world.run(["status", "--exit-code"]).code, Some(3));
+    let status = world.run(["status", "--json"]).json();
+    let dead = status["deadMounts"].as_array().expect("a list");
+    assert!(dead.iter().any(|dead| dead == point.as_str()), "{status}");
+    // Whoever names an instance asks about that one.
+    world.run(["status", "test"]).failed(69, "error[E0101]: ");
     world.run(["umount", "mnt"]).ok();
     assert!(!is_mounted(&world.path("mnt")));
 }
@@ -100,6 +104,29 @@ fn a_brick_is_detached_when_nobody_serves_it() {
     world.run(["umount", "mnt"]).ok();
     assert!(world.run(["brick", "detach", "brick"]).ok().contains(".brickwork.brick"));
     world.run(["brick", "detach", "brick"]).failed(1, "error[E0140]: `brick` has no marks");
+}
+
+#[test]
+fn a_brick_whose_process_was_killed_is_detached_without_a_trace() {
+    let Some(world) = World::new() else { return };
+    world.mount(&[]).ok();
+    std::fs::write(world.path("mnt/kept"), "kept").expect("write");
+    let open = File::create(world.path("mnt/removed")).expect("create");
+    std::fs::remove_file(world.path("mnt/removed")).expect("remove");
+    let process = world.process().expect("it runs");
+    world.signal(Signal::KILL);
+    assert!(ended(&process));
+    drop(open);
+    world.run(["umount", "mnt"]).ok();
+    let ours = || std::fs::exists(world.path("brick/.glusterfs/brickwork")).expect("look");
+    assert!(ours(), "a killed process leaves its folder");
+    world.run(["brick", "detach", "brick"]).ok();
+    assert!(!ours());
+    assert_eq!(std::fs::read_to_string(world.path("brick/kept")).expect("read"), "kept");
+    let mut names = [0_u8; 4096];
+    let length = rustix::fs::listxattr(world.path("brick"), &mut names[..]).expect("list");
+    let names = String::from_utf8_lossy(&names[..length]).into_owned();
+    assert!(!names.contains("trusted.brickwork") && !names.contains("user.brickwork.brick"), "{names:?}");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Leaving a brick: what Brickwork added to it goes.
 
 use std::ffi::CString;
-use std::os::fd::AsFd;
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
@@ -22,26 +23,52 @@ pub struct Detached {
     pub folder: bool,
 }
 
+/// Why a brick was not detached; shown as a sentence for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DetachError {
+    /// The folder carries no mark of ours that this user can see.
+    NotOurs(String),
+    /// Somebody serves it.
+    InUse(String),
+    /// The folder cannot be opened, or a call failed.
+    Failed(String),
+}
+
+impl fmt::Display for DetachError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (DetachError::NotOurs(text) | DetachError::InUse(text) | DetachError::Failed(text)) = self;
+        f.write_str(text)
+    }
+}
+
+impl std::error::Error for DetachError {}
+
+impl From<String> for DetachError {
+    fn from(text: String) -> DetachError {
+        DetachError::Failed(text)
+    }
+}
+
 /// Takes `trusted.brickwork.*` off the root of the brick `directory`, and our folder out of it.
 ///
 /// What a process that died left is put right first. The brick is then as GlusterFS knows it; on a brick that was made
 /// without privilege the gfids stay, since nothing else knows them.
 ///
 /// # Errors
-/// A sentence for people: it is no brick of ours, somebody serves it, or a call failed. Nothing is then removed, or what was
-/// can be done again.
-pub fn detach(directory: &Path) -> Result<Detached, String> {
+/// It is no brick of ours, somebody serves it, or a call failed. Nothing is then removed, or what was can be done again.
+pub fn detach(directory: &Path) -> Result<Detached, DetachError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(directory, flags, Mode::empty()).map_err(|errno| cannot("open", directory, errno))?;
     let mark = |keys: Keys| sys::get_xattr(At::of(&root), keys.mark(), &mut [0; 64]).is_ok();
     if !mark(Keys::Trusted) && !mark(Keys::User) {
-        return Err(format!("`{}` carries no mark of Brickwork: there is nothing to detach", directory.display()));
+        let text = format!("`{}` carries no mark of Brickwork: there is nothing to detach", directory.display());
+        return Err(DetachError::NotOurs(text));
     }
     // Nobody may serve it, this process included. What follows opens it once more and needs the lock itself.
-    crate::brick::lock(directory, root.as_fd())?;
+    alone(directory, root.as_fd())?;
     rustix::fs::flock(&root, FlockOperation::Unlock).map_err(|errno| cannot("unlock", directory, errno))?;
     let mut detached = Detached { folder: put_right(directory)?, xattrs: Vec::new() };
-    crate::brick::lock(directory, root.as_fd())?;
+    alone(directory, root.as_fd())?;
     let names = crate::xattr::list(At::of(&root)).map_err(|errno| cannot("list the xattrs of", directory, errno))?;
     for name in names {
         if !name.starts_with(b"trusted.brickwork.") && name != Keys::User.mark().to_bytes() {
@@ -52,6 +79,14 @@ pub fn detach(directory: &Path) -> Result<Detached, String> {
         detached.xattrs.push(key.to_string_lossy().into_owned());
     }
     Ok(detached)
+}
+
+/// Takes the lock that whoever serves the brick holds.
+fn alone(directory: &Path, root: BorrowedFd<'_>) -> Result<(), DetachError> {
+    rustix::fs::flock(root, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
+        Sys::WOULDBLOCK => DetachError::InUse(format!("`{}` is served by another process", directory.display())),
+        errno => cannot("lock", directory, errno).into(),
+    })
 }
 
 /// Opens the brick, which recovers it, and takes our folder away; returns whether it is gone.

@@ -38,7 +38,7 @@ use rustix::io::Errno as Sys;
 use crate::brick::{Brick, Settings};
 use crate::watch::{Health, Rules, Watch};
 
-pub use crate::detach::{Detached, detach};
+pub use crate::detach::{DetachError, Detached, detach};
 pub use crate::heal::GFID_REQ;
 pub use crate::options::{Permissions, PosixOptions};
 

@@ -386,7 +386,7 @@ fn one_process_serves_a_brick_and_shares_it_among_its_graphs() {
     assert_eq!(client.write(file, 0, b"content"), Ok(7));
     drop(first);
     assert_eq!(&client.read(file, 0, 10).unwrap()[..], b"content");
-    assert!(brickwork_posix::detach(folder.path()).unwrap_err().contains("is served by another process"));
+    assert!(brickwork_posix::detach(folder.path()).unwrap_err().to_string().contains("is served by another process"));
 }
 
 #[test]
