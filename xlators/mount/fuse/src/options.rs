@@ -110,8 +110,10 @@ const WITHOUT_EFFECT: &[&str] = &[
     "nodiratime",
     "acl",
     "default_permissions",
-    "remount",
 ];
+
+/// The word by which `mount(8)` asks for a change of a mount that is there.
+const REMOUNT: &str = "remount";
 
 /// Words of `mount(8)` that spell the opposite of an option.
 const OPPOSITES: &[(&str, &str)] = &[("nosuid", "suid"), ("nodev", "dev"), ("noexec", "exec")];
@@ -127,6 +129,7 @@ impl FuseOptions {
         for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
             let (key, value) = word.split_once('=').unwrap_or((word, "on"));
             match known(key) {
+                Known::Remount => errors.push(OptionError { key: key.to_owned(), reason: remount() }),
                 Known::Option(key) => drop(map.insert(key, value)),
                 Known::Opposite(key) => drop(map.insert(key, "off")),
                 Known::WithoutEffect => {}
@@ -178,6 +181,7 @@ enum Known {
     Option(&'static str),
     Opposite(&'static str),
     WithoutEffect,
+    Remount,
     No,
 }
 
@@ -188,10 +192,18 @@ fn known(key: &str) -> Known {
     if let Some((_, positive)) = OPPOSITES.iter().find(|(word, _)| *word == key) {
         return Known::Opposite(positive);
     }
+    if key == REMOUNT {
+        return Known::Remount;
+    }
     if WITHOUT_EFFECT.contains(&key) || key.starts_with("x-") || key == "comment" {
         return Known::WithoutEffect;
     }
     Known::No
+}
+
+fn remount() -> String {
+    "the options of a mount, `ro` and `rw` too, cannot change while it is mounted: unmount it and mount it again"
+        .to_owned()
 }
 
 fn unknown() -> String {
@@ -224,6 +236,13 @@ mod tests {
     fn a_later_word_wins_also_under_another_name() {
         let options = FuseOptions::from_words("direct-io=on,direct-io-mode=off,suid,nosuid").unwrap();
         assert_eq!((options.direct_io, options.suid), (Choice::Off, Some(false)));
+    }
+
+    #[test]
+    fn a_remount_is_refused_instead_of_mounting_a_second_time() {
+        let errors = FuseOptions::from_words("remount,ro").unwrap_err();
+        assert_eq!((errors.len(), errors[0].key.as_str()), (1, "remount"));
+        assert!(errors[0].reason.ends_with("unmount it and mount it again"), "{}", errors[0]);
     }
 
     #[test]
