@@ -116,25 +116,35 @@ fn older_path(at: At<'_>) -> (CString, bool) {
     (CString::new(path).expect("both parts came from C strings"), follow)
 }
 
+/// Does `call`, `getxattrat` or `setxattrat`; `None` where the older calls have to do it.
+///
+/// # Safety
+/// `args` describes memory that is readable, and for `getxattrat` writable.
+unsafe fn value_at(call: libc::c_long, at: At<'_>, name: &CStr, args: &XattrArgs) -> Option<Result<usize>> {
+    if !xattrat() || at.path.is_empty() {
+        return None;
+    }
+    // SAFETY: path and name are NUL-terminated; the rest is the caller's promise.
+    let result = usize_of(unsafe {
+        libc::syscall(
+            call,
+            at.dir.as_raw_fd(),
+            at.path.as_ptr(),
+            libc::AT_SYMLINK_NOFOLLOW,
+            name.as_ptr(),
+            args,
+            size_of::<XattrArgs>(),
+        )
+    });
+    (!absent(&result)).then_some(result)
+}
+
 /// Reads the xattr `name` of `at` into `value` and returns its length; with an empty buffer only the length.
 pub(crate) fn get_xattr(at: At<'_>, name: &CStr, value: &mut [u8]) -> Result<usize> {
-    if xattrat() && !at.path.is_empty() {
-        let args = XattrArgs { value: value.as_mut_ptr() as u64, size: length(value), flags: 0 };
-        // SAFETY: path and name are NUL-terminated, `args` describes `value`, which is writable for its size.
-        let result = usize_of(unsafe {
-            libc::syscall(
-                SYS_GETXATTRAT,
-                at.dir.as_raw_fd(),
-                at.path.as_ptr(),
-                libc::AT_SYMLINK_NOFOLLOW,
-                name.as_ptr(),
-                &args,
-                size_of::<XattrArgs>(),
-            )
-        });
-        if !absent(&result) {
-            return result;
-        }
+    let args = XattrArgs { value: value.as_mut_ptr() as u64, size: length(value), flags: 0 };
+    // SAFETY: `args` describes `value`, which is writable for its size.
+    if let Some(result) = unsafe { value_at(SYS_GETXATTRAT, at, name, &args) } {
+        return result;
     }
     let (path, follow) = older_path(at);
     let call = if follow { libc::getxattr } else { libc::lgetxattr };
@@ -144,23 +154,10 @@ pub(crate) fn get_xattr(at: At<'_>, name: &CStr, value: &mut [u8]) -> Result<usi
 
 /// Sets the xattr `name` of `at`; `flags` are `XATTR_CREATE` and `XATTR_REPLACE`.
 pub(crate) fn set_xattr(at: At<'_>, name: &CStr, value: &[u8], flags: i32) -> Result<()> {
-    if xattrat() && !at.path.is_empty() {
-        let args = XattrArgs { value: value.as_ptr() as u64, size: length(value), flags: flags as u32 };
-        // SAFETY: path and name are NUL-terminated, `args` describes `value`, which is only read.
-        let result = usize_of(unsafe {
-            libc::syscall(
-                SYS_SETXATTRAT,
-                at.dir.as_raw_fd(),
-                at.path.as_ptr(),
-                libc::AT_SYMLINK_NOFOLLOW,
-                name.as_ptr(),
-                &args,
-                size_of::<XattrArgs>(),
-            )
-        });
-        if !absent(&result) {
-            return result.map(drop);
-        }
+    let args = XattrArgs { value: value.as_ptr() as u64, size: length(value), flags: flags as u32 };
+    // SAFETY: `args` describes `value`, which is only read.
+    if let Some(result) = unsafe { value_at(SYS_SETXATTRAT, at, name, &args) } {
+        return result.map(drop);
     }
     let (path, follow) = older_path(at);
     let call = if follow { libc::setxattr } else { libc::lsetxattr };
