@@ -25,6 +25,8 @@ use crate::protocol::{Answer, REQUEST_BYTES_MAX, Request};
 pub const CONNECTIONS_MAX: usize = 32;
 /// How long a connection may say nothing, and how long it may take to take its answer.
 pub const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// How long the socket rests when the system has no descriptor for the next connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// Requests that wait for the driver.
 pub const QUEUE_MAX: usize = 16;
 
@@ -89,16 +91,22 @@ impl Drop for Admin {
 
 async fn accept(listener: UnixListener, commands: mpsc::Sender<Command>, answering: Answering) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    // Since the last connection; said once.
+    let mut refusing = false;
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
+                refusing = false;
                 let permit = room.clone().try_acquire_owned().ok();
                 tokio::spawn(converse(stream, permit, commands.clone(), answering.clone()));
             }
             Err(error) => {
-                // Out of descriptors: the others go on, and this client sees a closed connection.
-                tracing::warn!(%error, "an admin connection was lost");
-                tokio::task::yield_now().await;
+                // Out of descriptors: the client stays in the queue, and asking again at once would only take the
+                // processor from those who could give some back.
+                if !std::mem::replace(&mut refusing, true) {
+                    tracing::warn!(%error, "admin connections have to wait");
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
