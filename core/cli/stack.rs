@@ -108,7 +108,7 @@ pub fn read(path: &std::path::Path) -> Result<Source, Failure> {
     use std::io::Read;
     let unreadable = |error: std::io::Error| {
         let failure = Failure::new(Code::VolfileUnreadable, format!("`{}` cannot be read", path.display()));
-        failure.because(error)
+        failure.because(error).next("name a file that this user can read")
     };
     let mut bytes = Vec::new();
     // One byte beyond the limit is enough for the check to see that it is too large, whatever the file holds.

@@ -11,7 +11,9 @@ const WRONG: &[(&[&str], i32, &str)] = &[
     (&["mount", "brick", "mnt"], 78, "brick` cannot be read"),
     (&["mount", "mistyped.vol", "mnt"], 78, "error[V0004]: unknown option `resreve` for `storage/posix`"),
     (&["mount", "no-brick.vol", "mnt"], 78, "error[E0112]: "),
-    (&["mount", "test.vol", "nowhere"], 1, "error[E0120]: "),
+    (&["mount", "test.vol", "nowhere"], 1, "error[E0120]: `nowhere` is not there"),
+    (&["mount", "no-brick.vol", "nowhere"], 1, "error[E0120]: `nowhere` is not there"),
+    (&["mount", "test.vol", "mnt", "-o", "remount,ro"], 2, "error[E0126]: option `remount`: "),
     (&["mount", "test.vol", "nowhere/below"], 1, "error[E0120]: "),
     (&["mount", "test.vol", "test.vol"], 1, "error[E0121]: "),
     (

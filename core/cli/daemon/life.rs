@@ -65,7 +65,10 @@ impl Heard {
 /// # Errors
 /// `GraphRefused`; then nothing of it runs.
 pub async fn start_graph(plan: &Plan, host: &Arc<dyn Host>, heard: Arc<Heard>) -> Result<Arc<Graph>, Failure> {
-    let refused = |error: GraphError| Failure::new(Code::GraphRefused, error.to_string());
+    let refused = |error: GraphError| {
+        Failure::new(Code::GraphRefused, error.to_string())
+            .next("correct the volfile or what it names; brickwork status lists the bricks that are served")
+    };
     let (plan, host) = (plan.clone(), host.clone());
     // Opening a brick reads the disk: not on a thread that others wait for.
     let prepared = tokio::task::spawn_blocking(move || Graph::prepare(&plan, &host)).await;
