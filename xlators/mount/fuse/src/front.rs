@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use brickwork_api::{
-    Attr, Cancel, ClientId, Credentials, Cx, Errno, FileKind, FopError, FopKind, FopType, ForgetReq, Gfid, Host,
-    LkOwner, OpenFile, OpenId, ReleaseReq, ReleasedirReq, RequestId, Xdata, Xlator,
+    Attr, Cancel, ClientId, Credentials, Cx, Errno, FileKind, FopError, FopKind, FopType, ForgetReq, Gfid, GfidSource,
+    Host, LkOwner, OpenFile, OpenId, ReleaseReq, ReleasedirReq, RequestId, Xdata, Xlator,
 };
 use brickwork_fuse::{Delivery, Entry, Fh, Handled, LockOwner, NodeId, Reply, Request, Started};
 use parking_lot::Mutex;
@@ -53,6 +53,7 @@ pub(crate) struct Front {
     pub(crate) roots: Arc<dyn Roots>,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) client: ClientId,
+    pub(crate) gfids: GfidSource,
     pub(crate) treatment: Treatment,
     pub(crate) nodes: Nodes,
     pub(crate) opens: Opens,
@@ -78,6 +79,7 @@ impl Front {
             roots,
             host,
             client,
+            gfids: GfidSource::default(),
             treatment,
             nodes: Nodes::new(),
             opens: Opens::new(),
@@ -231,8 +233,10 @@ impl Front {
     /// [`Front::forget_untold`] takes it back.
     pub(crate) fn entry(&self, attr: &Attr, parent: Option<Gfid>) -> Entry {
         let parent = parent.filter(|_| attr.kind == FileKind::Directory);
+        let node = self.nodes.remember(attr.gfid, parent);
+        self.nodes.looked_at(node, attr);
         Entry {
-            node: self.nodes.remember(attr.gfid, parent),
+            node,
             generation: 0,
             entry_valid: self.treatment.entry_valid,
             attr_valid: self.treatment.attr_valid,
@@ -250,8 +254,20 @@ impl Front {
         delivery
     }
 
+    /// Whether the time of the content of `node` tells the kernel every change, so that what it cached may stay.
+    ///
+    /// A time that was set by hand tells nothing, it may be an older content's; but setting it is a change itself,
+    /// and so the two times of the object then differ.
+    pub(crate) fn keeps_cache(&self, node: NodeId) -> bool {
+        self.treatment.fine_timestamps && !self.treatment.direct_io && self.nodes.content_last(node)
+    }
+
     /// Answers a request for attributes.
     pub(crate) fn reply_attr(&self, attr: &Attr, reply: Reply) -> Delivery {
+        if attr.gfid == Gfid::ROOT {
+            // Which no name leads to.
+            self.nodes.looked_at(NodeId::ROOT, attr);
+        }
         reply.attr(&convert::attr(attr), self.treatment.attr_valid)
     }
 

@@ -14,7 +14,7 @@
 
 use std::collections::HashMap;
 
-use brickwork_api::Gfid;
+use brickwork_api::{Attr, Gfid};
 use brickwork_fuse::NodeId;
 use parking_lot::{Mutex, MutexGuard};
 
@@ -25,6 +25,8 @@ struct Node {
     /// The directory it was last found in: what `..` in it means. Kept for directories only, which have one name.
     parent: Option<Gfid>,
     lookups: u64,
+    /// Whether its last change was one of content, when it was last looked up: its time is then that change's alone.
+    content_last: bool,
 }
 
 /// The nodes whose id has the same remainder.
@@ -43,7 +45,7 @@ pub(crate) struct Nodes {
 impl Nodes {
     pub(crate) fn new() -> Nodes {
         let nodes = Nodes { shards: (0..SHARDS).map(|_| Mutex::default()).collect() };
-        let root = Node { gfid: Gfid::ROOT, parent: Some(Gfid::ROOT), lookups: 1 };
+        let root = Node { gfid: Gfid::ROOT, parent: Some(Gfid::ROOT), lookups: 1, content_last: false };
         nodes.shard(NodeId::ROOT.0).nodes.insert(NodeId::ROOT.0, root);
         nodes
     }
@@ -78,10 +80,22 @@ impl Nodes {
             id = shard.free_id(gfid.ino());
             shard.odd.insert(gfid, id);
         }
-        let entry = shard.nodes.entry(id).or_insert(Node { gfid, parent, lookups: 0 });
+        let entry = shard.nodes.entry(id).or_insert(Node { gfid, parent, lookups: 0, content_last: false });
         entry.lookups += 1;
         entry.parent = parent.or(entry.parent);
         NodeId(id)
+    }
+
+    /// Notes what a look at the object behind `node` said of its times.
+    pub(crate) fn looked_at(&self, node: NodeId, attr: &Attr) {
+        if let Some(entry) = self.shard(node.0).nodes.get_mut(&node.0) {
+            entry.content_last = attr.modified == attr.changed;
+        }
+    }
+
+    /// Whether the time of content of `node` was not set by hand, as far as the last look tells.
+    pub(crate) fn content_last(&self, node: NodeId) -> bool {
+        self.shard(node.0).nodes.get(&node.0).is_some_and(|entry| entry.content_last)
     }
 
     /// Notes that a directory is in `parent` now; nothing for a file or for what the kernel does not refer to.

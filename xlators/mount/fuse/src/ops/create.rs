@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use brickwork_api::{
-    Attr, CreateReq, Entry, Errno, FileKind, FopError, FopKind, Gfid, Locate, LookupReq, MODE_BITS, OpenFile, OpenReq,
-    TruncateReq, Xdata, fop,
+    Attr, CreateReq, Entry, Errno, FileKind, FopError, FopKind, Gfid, Locate, LookupReq, MODE_BITS, OpenFile, OpenId,
+    OpenReq, TruncateReq, Xdata, fop,
 };
 use brickwork_fuse::abi::OpenFlags;
 use brickwork_fuse::request::Create;
@@ -38,21 +38,21 @@ impl Front {
     ///
     /// With O_APPEND the brick finds the end, and what the kernel would cache after a write could be at another place.
     /// With O_DIRECT the kernel would ask for size and time before each read all the same, of a cache it does not use.
-    /// What was cached before is good where timestamps tell: the look at the name that came before this open, and the
-    /// question before each read, have compared them.
-    fn open_flags(&self, flags: u32) -> OpenFlags {
+    /// What was cached before is good where its time tells ([`Front::keeps_cache`]): the look at the name that came before
+    /// this open, and the question before each read, have compared it.
+    fn open_flags(&self, node: NodeId, flags: u32) -> OpenFlags {
         if self.treatment.direct_io || flags & (O_APPEND | O_DIRECT) != 0 {
             OpenFlags::DIRECT_IO | OpenFlags::PARALLEL_DIRECT_WRITES
-        } else if self.treatment.fine_timestamps {
+        } else if self.keeps_cache(node) {
             OpenFlags::KEEP_CACHE
         } else {
             OpenFlags::empty()
         }
     }
 
-    fn opened(&self, file: OpenFile, flags: u32) -> Opened {
+    fn opened(&self, node: NodeId, file: OpenFile, flags: u32) -> Opened {
         self.opens.insert_file(file);
-        Opened { flags: self.open_flags(flags), ..Opened::plain(Fh(file.open.0)) }
+        Opened { flags: self.open_flags(node, flags), ..Opened::plain(Fh(file.open.0)) }
     }
 
     /// OPEN.
@@ -75,7 +75,7 @@ impl Front {
             if let Err(error) = result {
                 return front.refuse(FopKind::Open, &error, reply);
             }
-            let delivery = reply.opened(front.opened(file, flags));
+            let delivery = reply.opened(front.opened(node, file, flags));
             if delivery != Delivery::Taken {
                 front.release(owner, file, false).await;
             }
@@ -109,7 +109,7 @@ impl Front {
                 Err(error) => return front.refuse(FopKind::Create, &error, reply),
             };
             let entry = front.entry(&attr, None);
-            let delivery = reply.created(&entry, front.opened(file, making.flags));
+            let delivery = reply.created(&entry, front.opened(entry.node, file, making.flags));
             if delivery != Delivery::Taken {
                 front.forget_untold([(entry.node, 1)]);
                 front.release(owner, file, false).await;
@@ -121,7 +121,7 @@ impl Front {
     async fn make_or_open(&self, work: &mut Work<'_>, making: &Making) -> Result<(OpenFile, Attr), FopError> {
         let open = self.opens.fresh();
         for _ in 0..ROUNDS_MAX {
-            match make(work, making, open).await {
+            match make(work, making, self.gfids.fresh(), open).await {
                 Err(error) if error.errno() == Errno::EEXIST && making.flags & O_EXCL == 0 => {}
                 result => return result,
             }
@@ -152,10 +152,10 @@ impl Front {
     }
 }
 
-async fn make(work: &Work<'_>, making: &Making, open: brickwork_api::OpenId) -> Result<(OpenFile, Attr), FopError> {
+async fn make(work: &Work<'_>, making: &Making, gfid: Gfid, open: OpenId) -> Result<(OpenFile, Attr), FopError> {
     let request = CreateReq {
         entry: making.entry.clone(),
-        gfid: Gfid::random(),
+        gfid,
         open,
         flags: making.flags & !KERNEL_ONLY,
         mode: making.mode,

@@ -10,6 +10,7 @@ use brickwork_api::{
     Attr, DirEntry, Errno, FopError, FopKind, FsyncdirReq, Gfid, OpenFile, OpendirReq, ReaddirReq, ReaddirplusReq,
     StatReq, Target, Xdata, fop,
 };
+use brickwork_fuse::abi::OpenFlags;
 use brickwork_fuse::request::ReadRequest;
 use brickwork_fuse::{
     Delivery, DirectoryBuffer, DirectoryPlusBuffer, Entry, Fh, FileKind, Handled, NodeId, Opened, Reply,
@@ -109,7 +110,10 @@ impl Front {
                 return front.refuse(FopKind::Opendir, &error, reply);
             }
             front.opens.insert_directory(file);
-            let delivery = reply.opened(Opened::plain(Fh(file.open.0)));
+            // The kernel keeps the names, and compares the directory's time whenever a listing begins.
+            let cached = OpenFlags::CACHE_DIR | OpenFlags::KEEP_CACHE;
+            let flags = if front.keeps_cache(node) { cached } else { OpenFlags::empty() };
+            let delivery = reply.opened(Opened { flags, ..Opened::plain(Fh(file.open.0)) });
             if delivery != Delivery::Taken {
                 front.release(owner, file, true).await;
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use brickwork_api::{
-    Entry, Errno, FopKind, Gfid, LinkReq, Locate, LookupReq, MkdirReq, MknodReq, Name, RenameReq, RmdirReq, SymlinkReq,
+    Entry, Errno, FopKind, LinkReq, Locate, LookupReq, MkdirReq, MknodReq, Name, RenameReq, RmdirReq, SymlinkReq,
     UnlinkReq, Xdata, fop,
 };
 use brickwork_fuse::{Handled, NodeId, Reply};
@@ -74,7 +74,7 @@ impl Front {
     ) -> Handled {
         let request = MknodReq {
             entry: or_refuse!(self, reply, self.entry_in(directory, name)),
-            gfid: Gfid::random(),
+            gfid: self.gfids.fresh(),
             mode: node.mode,
             umask: node.umask,
             rdev: convert::device_from_kernel(node.rdev),
@@ -96,7 +96,7 @@ impl Front {
         let parent = entry.parent;
         let request = MkdirReq {
             entry,
-            gfid: Gfid::random(),
+            gfid: self.gfids.fresh(),
             mode: node.mode & brickwork_api::MODE_BITS,
             umask: node.umask,
             xdata: Xdata::EMPTY,
@@ -117,7 +117,7 @@ impl Front {
     ) -> Handled {
         let request = SymlinkReq {
             entry: or_refuse!(self, reply, self.entry_in(directory, name)),
-            gfid: Gfid::random(),
+            gfid: self.gfids.fresh(),
             target: Bytes::copy_from_slice(target),
             xdata: Xdata::EMPTY,
         };
