@@ -71,8 +71,8 @@ codes! {
 }
 
 impl Code {
-    /// Whether the edits of such findings may be applied unseen: they correct the spelling of what is there. Those that
-    /// choose another volume, value or layer are for a person to decide.
+    /// Whether edits of such findings may be applied unseen: they correct the spelling of what is there. Those that
+    /// choose another volume, value or layer, or take a layer or an option out, are for a person to decide.
     pub fn fixes_only_spelling(self) -> bool {
         matches!(self, Code::UnclosedVolume | Code::UnknownType | Code::UnknownOption | Code::Syntax)
     }
@@ -220,6 +220,13 @@ impl Diagnostic {
         self
     }
 
+    /// Whether its edit removes something that the file says well, but that is not known here.
+    fn takes_a_statement_out(&self) -> bool {
+        let fix = self.help.as_ref().and_then(|help| help.fix.as_ref());
+        let removes = fix.is_some_and(|fix| fix.edits.iter().any(|(_, text)| text.is_empty()));
+        removes && matches!(self.code, Code::UnknownType | Code::UnknownOption)
+    }
+
     /// The finding as one line: `stack.vol:14:12: unknown option …`, for logs and one-line answers.
     pub fn one_line(&self, sources: &Sources) -> String {
         match &self.primary {
@@ -314,6 +321,7 @@ impl Diagnostics {
             .iter()
             .filter(|d| d.code.fixes_only_spelling())
             .filter(move |d| d.help.as_ref().and_then(|help| help.fix.as_ref()).is_some_and(in_file))
+            .filter(|d| !d.takes_a_statement_out())
     }
 }
 

@@ -177,11 +177,19 @@ fn cycle(model: &Model<'_>, index: usize, child: usize) -> Diagnostic {
     let note = "GlusterFS 10.3 logs a line and leaves the edge out";
     if child == index {
         let message = format!("the graph has a cycle: `{}` stands on itself", name(index));
-        return Diagnostic::error(Code::Cycle, message)
-            .at(word_span(model, index, child), "")
+        let place = word_span(model, index, child);
+        let finding = Diagnostic::error(Code::Cycle, message)
+            .at(place, "")
             .and(model.volumes[index].name.span, "this is the volume itself")
-            .note(note)
-            .help("name the volume below");
+            .note(note);
+        let below = index.checked_sub(1).map(|below| &model.volumes[below].name.text);
+        return match below.filter(|_| model.volumes[index].children.len() == 1) {
+            Some(below) => finding.fix(
+                "name the volume below; the one before it in the file may be meant",
+                vec![(place, crate::volfile::printed_word(below).into_owned())],
+            ),
+            None => finding.help("name the volume below"),
+        };
     }
     let path = path(model, child, index);
     let mut names: Vec<String> = vec![name(index)];

@@ -17,31 +17,40 @@ const IGNORED: &str = "GlusterFS 10.3 accepts this line and ignores it";
 pub(super) fn duplicates(model: &Model<'_>, findings: &mut Diagnostics) {
     for node in &model.volumes {
         let kind = model.types.get(node.kind_name());
-        let mut first: HashMap<&str, Span> = HashMap::new();
-        for setting in &node.settings {
+        let mut before: HashMap<&str, (Span, Span)> = HashMap::new();
+        for (key, _, statement) in node.tree.options() {
             // Two spellings of one option are one option.
-            let spec = kind.and_then(|kind| spec_of(kind, &setting.key));
-            let key = match spec {
+            let spec = kind.and_then(|kind| spec_of(kind, &key.text));
+            let name = match spec {
                 Some(spec) if !spec.key.contains('*') => spec.key,
-                _ => setting.key.as_str(),
+                _ => key.text.as_str(),
             };
-            match first.get(key) {
-                None => {
-                    first.insert(key, setting.key_span);
-                }
-                Some(place) => findings.push(
-                    Diagnostic::error(
-                        Code::DuplicateOption,
-                        format!("option `{}` is given twice", shorten(&setting.key)),
-                    )
-                    .at(setting.key_span, "again here")
-                    .and(*place, "first here")
-                    .note("GlusterFS 10.3 takes the last one and does not say so")
-                    .help("remove one of the lines"),
-                ),
+            if let Some((place, line)) = before.insert(name, (key.span, statement)) {
+                let message = format!("option `{}` is given twice", shorten(&key.text));
+                findings.push(
+                    Diagnostic::error(Code::DuplicateOption, message)
+                        .at(key.span, "again here")
+                        .and(place, "first here")
+                        .note("GlusterFS 10.3 takes the last one and does not say so")
+                        .fix(
+                            "remove one of the lines; without the first it is as under GlusterFS",
+                            removal(model, line),
+                        ),
+                );
             }
         }
     }
+}
+
+/// The edit that takes a statement out.
+fn removal(model: &Model<'_>, statement: Span) -> Vec<(Span, String)> {
+    vec![(statement.whole_lines(model.sources.get(statement.source).text()), String::new())]
+}
+
+/// The edit that takes an option's statement out; none for one of the command line.
+fn removal_of(model: &Model<'_>, node: &Node<'_>, setting: &Setting) -> Option<Vec<(Span, String)>> {
+    let (_, _, statement) = node.tree.options().find(|(key, _, _)| key.span == setting.key_span)?;
+    Some(removal(model, statement))
 }
 
 /// Checks the options of the volumes that are to be built.
@@ -79,7 +88,9 @@ fn check_setting<'a>(
     }
     let value_is_sound = !model.is_suspect(setting.value_span);
     if setting.value.is_empty() && value_is_sound {
-        findings.push(empty_value(setting));
+        let is_required = spec.is_some_and(|spec| spec.required);
+        let edits = removal_of(model, node, setting).filter(|_| !is_required);
+        findings.push(empty_value(setting, edits));
         return;
     }
     // What a layer that is left out by request would do is not done, whatever it is set to.
@@ -97,15 +108,19 @@ fn check_setting<'a>(
         Some(_) if !value_is_sound => {}
         // To let everything pass is what a layer that is left out does.
         Some(row) if of_dropped && row.key == "pass-through" => {
-            check_value(&Kind::Switch.spec(row.key), setting, findings);
+            check_idle_value(model, node, Kind::Switch.spec(row.key), setting, findings);
         }
-        Some(OptionRow { key, takes: Takes::Kind(kind), .. }) => check_value(&kind.spec(key), setting, findings),
+        Some(OptionRow { key, takes: Takes::Kind(kind), .. }) => {
+            check_idle_value(model, node, kind.spec(key), setting, findings);
+        }
         Some(row) if !row.accepts(&setting.value) => findings.push(switched_on(name, row, setting)),
-        Some(row) if row.takes == Takes::Outdated => findings.push(outdated(row, setting)),
+        Some(row) if row.takes == Takes::Outdated => {
+            findings.push(outdated(row, setting, removal_of(model, node, setting)))
+        }
         // The notice about the layer covers its options.
         Some(row) if kind.is_some() => quiet.add(name, row, setting),
         Some(_) => {}
-        None if kind.is_some() || of_dropped => findings.push(unknown(model, name, setting)),
+        None if kind.is_some() || of_dropped => findings.push(unknown(model, node, setting)),
         None => {}
     }
 }
@@ -114,6 +129,23 @@ fn check_value(spec: &OptionSpec, setting: &Setting, findings: &mut Diagnostics)
     if let Err(reason) = spec.check(&setting.value) {
         findings.push(bad_value(spec, setting, &reason));
     }
+}
+
+/// Checks a value that nothing is done with: where the right one is not known, the line may go.
+fn check_idle_value(
+    model: &Model<'_>,
+    node: &Node<'_>,
+    spec: OptionSpec,
+    setting: &Setting,
+    findings: &mut Diagnostics,
+) {
+    let Err(reason) = spec.check(&setting.value) else { return };
+    let finding = bad_value(&spec, setting, &reason);
+    let removal = removal_of(model, node, setting).filter(|_| finding.help.is_none());
+    findings.push(match removal {
+        Some(edits) => finding.fix("remove the line; the option is without effect here", edits),
+        None => finding,
+    });
 }
 
 fn spec_of<'k>(kind: &'k XlatorType, key: &str) -> Option<&'k OptionSpec> {
@@ -128,7 +160,8 @@ pub(super) fn names_of(types: &Registry, kind: &str) -> Vec<&'static str> {
     own.chain(rows.map(|row| row.key)).filter(|key| !key.contains('*')).collect()
 }
 
-fn unknown(model: &Model<'_>, kind: &str, setting: &Setting) -> Diagnostic {
+fn unknown(model: &Model<'_>, node: &Node<'_>, setting: &Setting) -> Diagnostic {
+    let kind = node.kind_name();
     let key = shorten(&setting.key);
     let finding = Diagnostic::error(Code::UnknownOption, format!("unknown option `{key}` for `{kind}`"))
         .at(setting.key_span, "not an option of this xlator")
@@ -144,12 +177,16 @@ fn unknown(model: &Model<'_>, kind: &str, setting: &Setting) -> Diagnostic {
         return finding.fix(words, vec![(setting.key_span, (*short).to_owned())]);
     }
     let other = model.types.iter().find(|other| spec_of(other, &setting.key).is_some());
-    match other {
-        Some(other) => finding.help(format!("it is an option of `{}`", other.name)),
+    let words = match other {
+        Some(other) => format!("it is an option of `{}`; here the line does nothing", other.name),
         None if model.types.get(kind).is_some() => {
-            finding.help(format!("`brickwork xlator info {kind}` lists its options"))
+            format!("remove the line; `brickwork xlator info {kind}` lists the options")
         }
-        None => finding.help(format!("its options are {}", names.join(", "))),
+        None => format!("remove the line; the options are {}", names.join(", ")),
+    };
+    match removal_of(model, node, setting) {
+        Some(edits) => finding.fix(words, edits),
+        None => finding.help(words),
     }
 }
 
@@ -171,17 +208,26 @@ fn bad_value(spec: &OptionSpec, setting: &Setting, reason: &str) -> Diagnostic {
             vec![(setting.value_span, crate::volfile::printed_word(&near).into_owned())],
         ),
         None => match spec.range {
-            Some((least, most)) => finding.help(format!("give a number from {least} to {most}")),
+            Some((least, most)) => match setting.value.parse::<i64>() {
+                Ok(number) if !secret => {
+                    let edit = (setting.value_span, number.clamp(least, most).to_string());
+                    finding.fix(format!("give a number from {least} to {most}; this is the nearest"), vec![edit])
+                }
+                _ => finding.help(format!("give a number from {least} to {most}")),
+            },
             None => finding,
         },
     }
 }
 
-fn empty_value(setting: &Setting) -> Diagnostic {
-    Diagnostic::error(Code::BadValue, format!("option `{}` has an empty value", shorten(&setting.key)))
+fn empty_value(setting: &Setting, removal: Option<Vec<(Span, String)>>) -> Diagnostic {
+    let finding = Diagnostic::error(Code::BadValue, format!("option `{}` has an empty value", shorten(&setting.key)))
         .at(setting.value_span, "")
-        .note("GlusterFS 10.3 logs the option as invalid and ignores it")
-        .help("give it a value, or remove the line to get the default")
+        .note("GlusterFS 10.3 logs the option as invalid and ignores it");
+    match removal {
+        Some(edits) => finding.fix("give it a value, or remove the line to get the default", edits),
+        None => finding.help("give it a value"),
+    }
 }
 
 fn switched_on(kind: &str, row: &OptionRow, setting: &Setting) -> Diagnostic {
@@ -194,10 +240,13 @@ fn switched_on(kind: &str, row: &OptionRow, setting: &Setting) -> Diagnostic {
         .fix("if you can do without, say so", vec![(setting.value_span, right.to_owned())])
 }
 
-fn outdated(row: &OptionRow, setting: &Setting) -> Diagnostic {
-    Diagnostic::warning(Code::Deprecated, format!("option `{}` is outdated", setting.key))
-        .at(setting.key_span, row.consequence)
-        .help("remove the line")
+fn outdated(row: &OptionRow, setting: &Setting, removal: Option<Vec<(Span, String)>>) -> Diagnostic {
+    let finding = Diagnostic::warning(Code::Deprecated, format!("option `{}` is outdated", setting.key))
+        .at(setting.key_span, row.consequence);
+    match removal {
+        Some(edits) => finding.fix("remove the line", edits),
+        None => finding.help("leave it out"),
+    }
 }
 
 fn secret(model: &Model<'_>, setting: &Setting) -> Diagnostic {
@@ -221,8 +270,15 @@ fn check_required(node: &Node<'_>, kind: &XlatorType, findings: &mut Diagnostics
         }
         let finding =
             Diagnostic::error(Code::MissingOption, format!("`{}` needs the option `{}`", kind.name, spec.key))
-                .at(node.kind_span(), format!("volume `{}` does not give it", shorten(&node.name.text)))
-                .help(format!("add `option {} VALUE`, where VALUE is {}", spec.key, spec.values));
+                .at(node.kind_span(), format!("volume `{}` does not give it", shorten(&node.name.text)));
+        let words = format!("add `option {} VALUE`, where VALUE is {}", spec.key, spec.values);
+        let finding = match node.kind {
+            Some(kind) => {
+                let behind = Span { start: kind.span.end, ..kind.span };
+                finding.fix(words, vec![(behind, format!("\n    option {} VALUE", spec.key))])
+            }
+            None => finding.help(words),
+        };
         let near = node
             .settings
             .iter()

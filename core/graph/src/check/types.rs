@@ -107,7 +107,15 @@ fn skippable(model: &Model<'_>, volumes: &[usize], kind: &str, finding: Diagnost
     if filters && kind != "mount/fuse" {
         finding.help(format!("`--skip-type {kind}` builds the graph without it and what it does"))
     } else if kind == "mount/fuse" {
-        finding.help("remove the volume; the one below it becomes the top")
+        let words = "remove the volume; the one below it becomes the top";
+        match (volumes, model.volumes.last()) {
+            ([only], Some(top)) if only + 1 == model.volumes.len() && filters && !top.broken => {
+                let text = model.sources.get(top.name.span.source).text();
+                let all = top.tree.head.span.to(top.tree.end.span).whole_lines(text);
+                finding.fix(words, vec![(all, String::new())])
+            }
+            _ => finding.help(words),
+        }
     } else {
         finding.help("use a volfile without it")
     }

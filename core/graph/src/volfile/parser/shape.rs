@@ -102,7 +102,13 @@ impl Parser<'_> {
             .at(kind.span, "")
             .and(first.span, "this stands before it")
             .note("GlusterFS wants `type` first, because it decides what the options mean")
-            .help("move `type` to the line after `volume`");
+            .fix(
+                "move `type` to the line after `volume`",
+                vec![
+                    (Span { end: first.span.start, ..first.span }, format!("{}\n    ", &self.text[kind.span.range()])),
+                    (kind.span.whole_lines(self.text), String::new()),
+                ],
+            );
         self.problem(d);
     }
 
