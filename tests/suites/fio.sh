@@ -24,7 +24,7 @@ status=0
 verify() {
     local name=$1
     shift
-    if fio --name="$name" --directory="$scratch" --size="$size" --numjobs=4 --thread --group_reporting \
+    if fio --name="$name" --directory="$scratch" --size="$size" --numjobs=4 --thread --group_reporting --verify_state_save=0 \
         --verify=crc32c --verify_fatal=1 --do_verify=1 "$@" >"$work/log" 2>&1; then
         echo "$name: every block as written"
     else
