@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::{Child, Command, Stdio};
 
+use brickwork_graph::check::Checked;
 use brickwork_mount::FuseOptions;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -82,8 +83,12 @@ impl Mount {
         if globals.daemonized {
             return self.as_daemon(globals, output);
         }
-        let (order, notices) = self.order(globals, output)?;
-        output.aside_unless_empty(&notices);
+        let (order, checked) = self.order(globals, output)?;
+        if output.is_json() && !checked.findings.is_empty() {
+            output.aside(&checked.to_json().to_string());
+        } else {
+            output.aside_unless_empty(&checked.render(look(output)));
+        }
         if !self.foreground {
             return self.in_background(output);
         }
@@ -95,7 +100,7 @@ impl Mount {
     }
 
     /// What is to be served, and what the check has to say that does not forbid it.
-    fn order(&self, globals: &Globals, output: Output) -> Result<(Order, String), Failure> {
+    fn order(&self, globals: &Globals, output: Output) -> Result<(Order, Checked), Failure> {
         let stack = Stack { text: Text::File(path(&self.volfile)?), overrides: self.changes.overrides() };
         let (plan, checked) = stack.plan(look(output))?;
         let stem = self.volfile.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -107,18 +112,24 @@ impl Mount {
             options: words(&self.options)?,
             pool_threads: self.threads.pool(),
         };
-        Ok((order, checked.render(look(output))))
+        Ok((order, checked))
     }
 
     fn points(&self) -> Result<Vec<PathBuf>, Failure> {
         std::iter::once(&self.point)
             .chain(&self.also)
             .map(|point| {
-                absolute(point).map_err(|error| {
+                let missing = |error: std::io::Error| {
                     Failure::new(Code::MountPointMissing, format!("`{}` is not there", point.display()))
                         .because(error)
-                        .next("create the directory first")
-                })
+                        .next(format!("mkdir -p {}", point.display()))
+                };
+                let placed = absolute(point).map_err(missing)?;
+                match placed.symlink_metadata() {
+                    // Before the brick is opened. Whatever else there is, a dead mount too, is for the mount to judge.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(missing(error)),
+                    _ => Ok(placed),
+                }
             })
             .collect()
     }
@@ -284,7 +295,10 @@ fn default_log(volfile: &Path) -> PathBuf {
         true => PathBuf::from("/var/log/brickwork"),
         false => of_user(),
     });
-    folder.join(volfile.file_stem().unwrap_or("mount".as_ref())).with_extension("log")
+    // Not `with_extension`: a stem may have dots of its own, as those of GlusterFS do.
+    let mut name = volfile.file_stem().unwrap_or("mount".as_ref()).to_owned();
+    name.push(".log");
+    folder.join(name)
 }
 
 /// A file with the number of this process, while it lives.

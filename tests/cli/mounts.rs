@@ -130,6 +130,18 @@ fn a_brick_whose_process_was_killed_is_detached_without_a_trace() {
 }
 
 #[test]
+fn the_log_is_named_by_the_whole_stem_of_the_volfile_and_notices_are_json_with_json() {
+    let Some(world) = World::new() else { return };
+    world.write("fixa.storage1.fixa-b1.vol", &world.volfile("    option linux-aio on\n"));
+    let mounted = world.run(["mount", "--json", "fixa.storage1.fixa-b1.vol", "mnt", "--pid-file", "pid"]);
+    let notice: serde_json::Value = serde_json::from_str(&mounted.stderr).expect("JSON");
+    assert!(notice["items"].as_array().is_some_and(|items| !items.is_empty()), "{notice}");
+    assert_eq!(mounted.json()["kind"], "MountList");
+    assert!(world.path("logs/fixa.storage1.fixa-b1.log").exists());
+    world.run(["umount", "mnt"]).ok();
+}
+
+#[test]
 fn the_volfiles_of_the_repository_run_as_they_are() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/volfiles");
     for entry in std::fs::read_dir(folder).expect("list") {
