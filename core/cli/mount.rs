@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::args::Globals;
 use crate::codes::Code;
 use crate::daemon::signals::{Signal, Signals};
-use crate::daemon::{Ended, Order, Server, log, process};
+use crate::daemon::{Ended, MOUNTS_MAX, Order, Server, log, process};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::mountinfo::absolute;
 use crate::output::Output;
@@ -116,6 +116,10 @@ impl Mount {
     }
 
     fn points(&self) -> Result<Vec<PathBuf>, Failure> {
+        if self.also.len() >= MOUNTS_MAX {
+            return Err(Failure::new(Code::Usage, format!("one process has at most {MOUNTS_MAX} mounts"))
+                .next("mount the others by another command"));
+        }
         std::iter::once(&self.point)
             .chain(&self.also)
             .map(|point| {

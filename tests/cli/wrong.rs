@@ -58,6 +58,14 @@ fn everything_that_goes_wrong_says_so_in_its_first_line_and_exit_code() {
 }
 
 #[test]
+fn one_mount_more_than_a_process_may_have_is_refused() {
+    let Some(world) = World::new() else { return };
+    let more = ["--also", "mnt2"].repeat(64);
+    world.mount(&more).failed(2, "error[E0001]: one process has at most 64 mounts");
+    assert!(!is_mounted(&world.path("mnt")));
+}
+
+#[test]
 fn errors_are_json_where_json_was_asked_for() {
     let Some(world) = World::new() else { return };
     for (words, code) in [

@@ -77,7 +77,7 @@ impl Front {
         options: &FuseOptions,
         source: &str,
         host: &Arc<dyn Host>,
-        ended: mpsc::UnboundedSender<PathBuf>,
+        ended: mpsc::Sender<PathBuf>,
     ) -> Result<Front, Failure> {
         let config = MountConfig { point: point.to_owned(), source: source.to_owned(), options: options.clone() };
         let mount = Mount::start(root.clone(), host.clone(), config).await.map_err(|error| start_failure(&error))?;
@@ -86,7 +86,7 @@ impl Front {
         tokio::spawn(async move {
             watched.ended().await;
             // The driver is gone only when the process ends.
-            let _ = ended.send(watched.point().to_owned());
+            let _ = ended.send(watched.point().to_owned()).await;
         });
         let user = rustix::process::geteuid();
         let private = !options.allow_other.unwrap_or(user.is_root());

@@ -43,6 +43,9 @@ pub const STOP_MAX: Duration = Duration::from_secs(10);
 /// How long fops that are under way may keep the graph after its last mount has gone.
 pub const DRAIN_MAX: Duration = Duration::from_secs(10);
 
+/// Mounts of one process.
+pub const MOUNTS_MAX: usize = 64;
+
 /// What to serve, and where.
 #[derive(Clone, Debug)]
 pub struct Order {
@@ -70,7 +73,7 @@ pub struct Server {
     slot: oneshot::Receiver<Slot>,
     fronts: Vec<Front>,
     commands: mpsc::Receiver<Command>,
-    ended: mpsc::UnboundedReceiver<PathBuf>,
+    ended: mpsc::Receiver<PathBuf>,
     heard: Arc<Heard>,
     reloads: ReloadReport,
     started: Instant,
@@ -104,7 +107,7 @@ impl Server {
         let host: Arc<dyn Host> = Arc::new(TokioHost::new(tokio::runtime::Handle::current()));
         let heard = Arc::new(Heard::default());
         let (root, slot) = Root::new(start_graph(&order.plan, &host, heard.clone()).await?);
-        let (tell_ended, ended) = mpsc::unbounded_channel();
+        let (tell_ended, ended) = mpsc::channel(MOUNTS_MAX);
         let mut server = Server {
             stack: order.stack,
             plan: order.plan,
@@ -134,7 +137,7 @@ impl Server {
         points: &[PathBuf],
         options: &FuseOptions,
         host: &Arc<dyn Host>,
-        ended: &mpsc::UnboundedSender<PathBuf>,
+        ended: &mpsc::Sender<PathBuf>,
     ) -> Result<(), Failure> {
         for point in points {
             let front = Front::mount(&self.root, point, options, &self.stack.name(), host, ended.clone()).await?;
