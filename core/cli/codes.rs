@@ -70,8 +70,8 @@ connections open (`ss -x | grep brickwork`).";
 
     AdminProtocol = "E0106", Failed, "client and instance do not understand each other",
 "The request or the answer was not in the form this version knows, or longer than allowed: most likely the `brickwork`
-command and the running process are of different versions. `brickwork version` shows that of the command; that of the process
-is in the first lines of `brickwork dump`. Unmount and mount again, and both are the same.";
+command and the running process are of different versions. `brickwork version` shows that of the command, `brickwork status` that of
+each process. Unmount and mount again, and both are the same.";
 
     RuntimeDirectory = "E0107", Permission, "the directory of the admin sockets cannot be used",
 "Admin sockets live in a directory that belongs to the user and that nobody else can write to. It could not be made, or it

@@ -137,7 +137,10 @@ fn headline(heard: &Heard) -> String {
     };
     let (mounts, up) = (report.mounts.len(), span(report.uptime_seconds as u64));
     let plural = if mounts == 1 { "" } else { "s" };
-    format!("{}   {state}   {mounts} mount{plural} · {used} · up {up} · pid {}\n", report.instance, report.pid)
+    format!(
+        "{}   {state}   {mounts} mount{plural} · {used} · up {up} · pid {} · version {}\n",
+        report.instance, report.pid, report.version
+    )
 }
 
 fn tables(reports: &[&InstanceReport]) -> String {

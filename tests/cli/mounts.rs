@@ -12,6 +12,8 @@ fn a_mount_answers_when_the_command_returns_and_its_process_has_ended_when_umoun
     let Some(world) = World::new() else { return };
     world.mount(&[]).ok();
     std::fs::write(world.path("mnt/f"), "written").expect("it answers");
+    let status = world.run(["status", "test"]).ok();
+    assert!(status.contains(concat!(" · version ", env!("CARGO_PKG_VERSION"))), "{status}");
     let process = world.process().expect("it runs");
     world.run(["umount", "mnt"]).ok();
     assert!(ended(&process) && !is_mounted(&world.path("mnt")));
