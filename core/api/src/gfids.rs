@@ -7,7 +7,7 @@ use crate::types::Gfid;
 /// Objects in a row whose gfids begin alike.
 const ALIKE: u64 = 256;
 
-/// A source of random gfids of which [`ALIKE`] in a row share their first two bytes.
+/// A source of random gfids of which 256 in a row share their first two bytes.
 ///
 /// Those bytes name the folder of the object's handle on the brick (`.glusterfs/XX/YY`). With wholly random ones nearly
 /// every object of a young brick makes a folder, which costs more than the object; this way one in 256 does, and
