@@ -92,7 +92,9 @@ fn a_second_mount_at_one_place_and_of_one_brick_is_refused() {
     run(&["mount", "test.vol", "mnt2"]).failed(78, "is served by another process already");
     std::fs::create_dir(world.path("brick2")).expect("a folder");
     let other = format!("posix.directory={}", world.path("brick2").display());
-    run(&["mount", "test.vol", "mnt", "--xlator-option", &other]).failed(1, "error[E0122]: ");
+    let taken = run(&["mount", "test.vol", "mnt", "--xlator-option", &other]);
+    taken.failed(1, "error[E0122]: ");
+    assert!(taken.stderr.contains("next  brickwork umount /"), "{taken:?}");
     std::fs::write(world.path("mnt/f"), "x").expect("the first one serves on");
     world.run(["umount", "mnt"]).ok();
 }

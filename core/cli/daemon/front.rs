@@ -184,7 +184,14 @@ pub fn mount_failure(error: &MountError) -> Failure {
         | MountError::Helper { .. }
         | MountError::NoDescriptor { .. } => Code::MountRefused,
     };
-    in_words(code, error)
+    let failure = in_words(code, error);
+    match error {
+        // The library knows `umount` alone; ours also waits for the process.
+        MountError::Busy { point } => {
+            failure.next(format!("brickwork umount {}, or choose another directory", point.display()))
+        }
+        _ => failure,
+    }
 }
 
 /// Errors of the mount end with what to do, behind the last semicolon.
