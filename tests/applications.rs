@@ -102,7 +102,7 @@ fn eight_stress_clients_find_no_difference() {
     if !needs("stress-ng") {
         return;
     }
-    let seconds = rounds(1, 30).to_string();
+    let seconds = rounds(1, 15).to_string();
     let stressors = ["dentry", "dir", "fallocate", "filename", "hdd", "link", "rename", "seek", "symlink", "utime"];
     for stressor in stressors {
         let mut command = Command::new("stress-ng");
