@@ -25,8 +25,20 @@ use crate::output::Output;
 use crate::stack::{Changes, Stack, Text};
 use crate::volfile::look;
 
+/// The options of `-o`, for the end of the help.
+fn options_help() -> String {
+    let mut help = String::from("Options of the mount, for -o:\n");
+    for spec in FuseOptions::SPECS {
+        let default = spec.default.map(|value| format!(" [default: {value}]")).unwrap_or_default();
+        let doc: Vec<&str> = spec.doc.split_whitespace().collect();
+        help.push_str(&format!("  {}: {}{default}\n          {}\n", spec.key, spec.values, doc.join(" ")));
+    }
+    help
+}
+
 /// Mount the volume that a volfile describes.
 #[derive(clap::Args, Debug)]
+#[command(after_long_help = options_help())]
 pub struct Mount {
     /// The volfile
     #[arg(value_name = "VOLFILE")]
@@ -40,7 +52,7 @@ pub struct Mount {
     /// Stay in the foreground and log to stderr
     #[arg(long)]
     foreground: bool,
-    /// Options of the mount, separated by commas: ro, allow_other, readers=2
+    /// Options of the mount, separated by commas: ro, allow_other, readers=2. The long help lists them
     #[arg(short = 'o', value_name = "OPTIONS")]
     options: Vec<String>,
     #[command(flatten)]
