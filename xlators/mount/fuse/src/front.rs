@@ -233,10 +233,8 @@ impl Front {
     /// [`Front::forget_untold`] takes it back.
     pub(crate) fn entry(&self, attr: &Attr, parent: Option<Gfid>) -> Entry {
         let parent = parent.filter(|_| attr.kind == FileKind::Directory);
-        let node = self.nodes.remember(attr.gfid, parent);
-        self.nodes.looked_at(node, attr);
         Entry {
-            node,
+            node: self.nodes.remember(attr, parent),
             generation: 0,
             entry_valid: self.treatment.entry_valid,
             attr_valid: self.treatment.attr_valid,
@@ -265,8 +263,7 @@ impl Front {
     /// Answers a request for attributes.
     pub(crate) fn reply_attr(&self, attr: &Attr, reply: Reply) -> Delivery {
         if attr.gfid == Gfid::ROOT {
-            // Which no name leads to.
-            self.nodes.looked_at(NodeId::ROOT, attr);
+            self.nodes.looked_at_root(attr);
         }
         reply.attr(&convert::attr(attr), self.treatment.attr_valid)
     }

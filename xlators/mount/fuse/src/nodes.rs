@@ -70,7 +70,8 @@ impl Nodes {
     /// Counts one reply that tells the kernel of `gfid`; call it before the reply leaves.
     ///
     /// `parent` is where it was found, for a directory.
-    pub(crate) fn remember(&self, gfid: Gfid, parent: Option<Gfid>) -> NodeId {
+    pub(crate) fn remember(&self, attr: &Attr, parent: Option<Gfid>) -> NodeId {
+        let gfid = attr.gfid;
         if gfid == Gfid::ROOT {
             return NodeId::ROOT;
         }
@@ -83,12 +84,13 @@ impl Nodes {
         let entry = shard.nodes.entry(id).or_insert(Node { gfid, parent, lookups: 0, content_last: false });
         entry.lookups += 1;
         entry.parent = parent.or(entry.parent);
+        entry.content_last = attr.modified == attr.changed;
         NodeId(id)
     }
 
-    /// Notes what a look at the object behind `node` said of its times.
-    pub(crate) fn looked_at(&self, node: NodeId, attr: &Attr) {
-        if let Some(entry) = self.shard(node.0).nodes.get_mut(&node.0) {
+    /// Notes what a look at the root said of its times; no name leads to it, so it is never remembered.
+    pub(crate) fn looked_at_root(&self, attr: &Attr) {
+        if let Some(entry) = self.shard(NodeId::ROOT.0).nodes.get_mut(&NodeId::ROOT.0) {
             entry.content_last = attr.modified == attr.changed;
         }
     }
@@ -162,6 +164,11 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use brickwork_testkit::samples;
+
+    fn remember(nodes: &Nodes, gfid: Gfid, parent: Option<Gfid>) -> NodeId {
+        nodes.remember(&samples::attr(gfid), parent)
+    }
 
     fn gfid(high: u64, low: u64) -> Gfid {
         Gfid::from_bytes((u128::from(high) << 64 | u128::from(low)).to_be_bytes())
@@ -175,7 +182,7 @@ mod tests {
     fn the_root_is_node_1_and_cannot_be_forgotten() {
         let nodes = Nodes::new();
         assert_eq!(nodes.gfid(NodeId::ROOT), Some(Gfid::ROOT));
-        assert_eq!(nodes.remember(Gfid::ROOT, None), NodeId::ROOT);
+        assert_eq!(remember(&nodes, Gfid::ROOT, None), NodeId::ROOT);
         assert_eq!(nodes.forget(NodeId::ROOT, 99), None);
         assert_eq!((nodes.len(), nodes.parent(NodeId::ROOT)), (1, Some(Gfid::ROOT)));
     }
@@ -184,29 +191,29 @@ mod tests {
     fn an_object_goes_when_every_lookup_was_taken_back_and_comes_again_with_its_id() {
         let nodes = Nodes::new();
         let file = gfid(1, 77);
-        let node = nodes.remember(file, None);
-        assert_eq!(nodes.remember(file, None), node);
+        let node = remember(&nodes, file, None);
+        assert_eq!(remember(&nodes, file, None), node);
         assert_eq!(nodes.forget(node, 1), None);
         assert_eq!(nodes.gfid(node), Some(file));
         assert_eq!(nodes.forget(node, 1), Some(file));
         assert_eq!((nodes.gfid(node), nodes.find(file)), (None, None));
-        assert_eq!(nodes.remember(file, None), node);
+        assert_eq!(remember(&nodes, file, None), node);
     }
 
     #[test]
     fn objects_that_share_the_low_half_or_have_a_reserved_one_get_ids_of_their_own() {
         let nodes = Nodes::new();
         let objects = [gfid(1, 77), gfid(2, 77), gfid(3, 77), gfid(4, 0), gfid(5, 1)];
-        let ids: Vec<NodeId> = objects.iter().map(|object| nodes.remember(*object, None)).collect();
+        let ids: Vec<NodeId> = objects.iter().map(|object| remember(&nodes, *object, None)).collect();
         for (object, id) in objects.iter().zip(&ids) {
             assert_eq!(nodes.gfid(*id), Some(*object));
             assert_eq!(nodes.find(*object), Some(*id));
-            assert_eq!(nodes.remember(*object, None), *id);
+            assert_eq!(remember(&nodes, *object, None), *id);
             assert!(id.0 > 1);
         }
         // The first is gone: the second must keep the id that the kernel knows it by.
         assert_eq!(nodes.forget(ids[0], 2), Some(objects[0]));
-        assert_eq!(nodes.remember(objects[1], None), ids[1]);
+        assert_eq!(remember(&nodes, objects[1], None), ids[1]);
         for (object, id) in objects.iter().zip(&ids).skip(1) {
             nodes.forget(*id, 9);
             assert_eq!((nodes.gfid(*id), nodes.find(*object)), (None, None));
@@ -218,10 +225,10 @@ mod tests {
     fn a_directory_remembers_where_it_was_last_found() {
         let nodes = Nodes::new();
         let (directory, above) = (gfid(1, 7), gfid(1, 8));
-        let node = nodes.remember(directory, Some(Gfid::ROOT));
+        let node = remember(&nodes, directory, Some(Gfid::ROOT));
         assert_eq!(nodes.parent(node), Some(Gfid::ROOT));
-        nodes.remember(directory, Some(above));
-        nodes.remember(directory, None);
+        remember(&nodes, directory, Some(above));
+        remember(&nodes, directory, None);
         assert_eq!(nodes.parent(node), Some(above));
         nodes.moved(directory, Gfid::ROOT);
         assert_eq!(nodes.parent(node), Some(Gfid::ROOT));
@@ -235,7 +242,7 @@ mod tests {
                 scope.spawn(|| {
                     for round in 0..20_000 {
                         let object = gfid(round % 3, 1 + round % 5);
-                        let node = nodes.remember(object, None);
+                        let node = remember(&nodes, object, None);
                         assert_eq!(nodes.gfid(node), Some(object));
                         nodes.forget(node, 1);
                     }
@@ -250,7 +257,7 @@ mod tests {
         let nodes = Nodes::new();
         let mut objects = vec![gfid(1, 77), gfid(2, 77), gfid(3, 9)];
         for object in &objects {
-            nodes.remember(*object, None);
+            remember(&nodes, *object, None);
         }
         let mut gone = nodes.clear();
         gone.sort_unstable();
