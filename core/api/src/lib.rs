@@ -23,5 +23,5 @@ pub use crate::host::{Host, blocking, waiting};
 pub use crate::types::*;
 pub use crate::xdata::Xdata;
 pub use crate::xlator::{
-    Arity, BoxFuture, Each, Event, FopType, Onward, Route, Setup, SetupError, Upward, Xlator, XlatorType,
+    Arity, BoxFuture, Each, Event, FopType, Hold, Onward, Route, Setup, SetupError, Upward, Xlator, XlatorType,
 };

@@ -149,6 +149,22 @@ impl fmt::Debug for Xdata {
 /// it for ext4, xfs, btrfs and tmpfs; without the key it does not hold.
 pub const FINE_TIMESTAMPS: Key<bool> = Key::new("fine-timestamps");
 
+/// Beside the reply to a `statfs`: whoever keeps what a fop answered is told by [`Event::Invalidate`] before a change
+/// by anybody else is answered, for everything below.
+///
+/// A front-end may then believe what it was told for as long as it likes. A cluster xlator says so only when all of its
+/// children do.
+///
+/// [`Event::Invalidate`]: crate::Event::Invalidate
+pub const INVALIDATES: Key<bool> = Key::new("invalidates");
+
+/// Beside any reply: nothing of it may be kept, as nobody will be told when it changes. An open with it goes past the
+/// page cache.
+pub const UNCACHED: Key<bool> = Key::new("uncached");
+
+/// Beside an `open` or `opendir`: the client had this open before the brick lost it, and wants it back under its id.
+pub const REOPEN: Key<bool> = Key::new("reopen");
+
 #[cfg(test)]
 mod tests {
     use super::*;

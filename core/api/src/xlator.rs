@@ -80,12 +80,61 @@ pub enum Event {
         /// For people: what happened, where.
         reason: String,
     },
-    /// What front-ends keep of an object is old: content, attributes and, for a directory, its names.
+    /// What front-ends keep of an object is old: its content and attributes.
     Invalidate {
         /// The object.
         gfid: crate::Gfid,
+        /// Also what is kept of the names in it, those that do not exist among them: a directory's names changed.
+        names: bool,
+        /// Kept until whatever was kept of it is dropped.
+        hold: Hold,
+    },
+    /// Everything that front-ends keep may be old: nobody would have told them.
+    InvalidateAll {
+        /// Kept until whatever was kept is dropped.
+        hold: Hold,
     },
 }
+
+/// Keeps the sender of an event waiting for those who act on it: it goes on when the last clone is dropped.
+///
+/// Whoever finishes its part later (on another thread, say) keeps a clone until then; all others just drop it.
+#[derive(Clone, Default)]
+pub struct Hold {
+    _last: Option<Arc<Release>>,
+}
+
+struct Release(Option<Box<dyn FnOnce() + Send + Sync>>);
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        if let Some(release) = self.0.take() {
+            release();
+        }
+    }
+}
+
+impl Hold {
+    /// Calls `release` when the last clone is dropped, on that thread. The default calls nobody.
+    pub fn new(release: impl FnOnce() + Send + Sync + 'static) -> Hold {
+        Hold { _last: Some(Arc::new(Release(Some(Box::new(release))))) }
+    }
+}
+
+impl std::fmt::Debug for Hold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hold")
+    }
+}
+
+impl PartialEq for Hold {
+    /// Two events say the same whoever waits for them.
+    fn eq(&self, _other: &Hold) -> bool {
+        true
+    }
+}
+
+impl Eq for Hold {}
 
 /// What becomes of an event that reached an xlator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

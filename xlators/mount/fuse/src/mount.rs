@@ -151,7 +151,7 @@ impl Mount {
     ///
     /// Returns at once; the kernel is told from the pool, as it may make the teller wait for requests under way.
     pub fn notify(&self, event: &Event) {
-        let &Event::Invalidate { gfid } = event else { return };
+        let &Event::Invalidate { gfid, .. } = event else { return };
         let (Some(node), Some(started)) = (self.front.nodes.find(gfid), self.front.started.get()) else { return };
         let notifier = started.notifier.clone();
         self.front.host.run_blocking(Box::new(move || match notifier.inval_inode(node, 0, 0) {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use brickwork_api::options::OptionMap;
-use brickwork_api::{Event, FopKind, Gfid, Setup, Upward, Xlator};
+use brickwork_api::{Event, FopKind, Gfid, Hold, Setup, Upward, Xlator};
 use brickwork_testkit::TestHost;
 use common::{Rig, rounds};
 
@@ -108,7 +108,7 @@ fn what_the_graph_says_is_old_goes_even_where_it_is_mapped() {
     OpenOptions::new().write(true).open(second.join("x")).unwrap().write_all_at(&[2; 4096], 0).unwrap();
     let opened = rig.recorder.take().into_iter().find(|seen| seen.fop == FopKind::Open).unwrap().request;
     let gfid = opened.split("gfid: ").nth(1).unwrap()[..36].parse().unwrap();
-    rig.mounted().notify(&Event::Invalidate { gfid });
+    rig.mounted().notify(&Event::Invalidate { gfid, names: false, hold: Hold::default() });
     let start = Instant::now();
     while mapped() == 1 {
         assert!(start.elapsed() < Duration::from_secs(30), "the mapped page was never dropped");
@@ -116,7 +116,7 @@ fn what_the_graph_says_is_old_goes_even_where_it_is_mapped() {
     }
     assert_eq!(mapped(), 2);
     // Nobody refers to it: nothing to say, nothing to fail.
-    rig.mounted().notify(&Event::Invalidate { gfid: Gfid::random() });
+    rig.mounted().notify(&Event::Invalidate { gfid: Gfid::random(), names: false, hold: Hold::default() });
 }
 
 #[test]

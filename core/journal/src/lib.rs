@@ -1,0 +1,1 @@
+//! An append log.

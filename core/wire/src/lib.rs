@@ -1,0 +1,3 @@
+//! Frames, versions and messages between clients and bricks.
+
+pub mod tls;

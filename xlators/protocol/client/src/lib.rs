@@ -1,0 +1,1 @@
+//! A brick over the network.

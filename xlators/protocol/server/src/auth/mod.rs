@@ -1,0 +1,1 @@
+//! Who may attach: by address, by name and password, by certificate.

@@ -1,0 +1,1 @@
+//! Who may have cached what, and who has to be told of a change.

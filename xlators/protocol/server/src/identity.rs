@@ -1,0 +1,1 @@
+//! For whom a fop of a client is done: squashing and groups.

@@ -1,0 +1,6 @@
+//! Serves subvolumes over the network.
+
+mod auth;
+mod caches;
+mod identity;
+mod session;

@@ -1,0 +1,1 @@
+//! Sessions of clients: their slots, remembered answers, opens and intents.
