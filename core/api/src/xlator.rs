@@ -4,6 +4,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use crate::cx::Cx;
 use crate::error::{Errno, FopResult};
 use crate::fops::FopKind;
@@ -28,9 +31,9 @@ pub enum Route<'a> {
 /// One fop as a type, with its request and reply: see [`fop`](crate::fops::fop).
 pub trait FopType: 'static {
     /// What is asked.
-    type Request: Send + Sync + std::fmt::Debug + 'static;
+    type Request: Serialize + DeserializeOwned + Send + Sync + std::fmt::Debug + 'static;
     /// What is answered.
-    type Reply: Send + std::fmt::Debug + 'static;
+    type Reply: Serialize + DeserializeOwned + Send + Sync + std::fmt::Debug + 'static;
     /// Its number and name.
     const KIND: FopKind;
 
