@@ -7,6 +7,7 @@ pub mod gfids;
 pub mod host;
 pub mod lifecycle;
 pub mod options;
+mod run;
 pub mod state;
 pub mod types;
 pub mod xdata;
