@@ -1,3 +1,9 @@
-//! Frames, versions and messages between clients and bricks.
+#![doc = include_str!("../README.md")]
 
+pub mod connection;
+pub mod frame;
+pub mod message;
+pub mod outbox;
+pub mod payload;
+pub mod stream;
 pub mod tls;
