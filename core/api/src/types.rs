@@ -110,10 +110,7 @@ impl Name {
         if bytes.len() > Name::MAX {
             return Err(Errno::ENAMETOOLONG);
         }
-        let reserved = bytes.is_empty() || bytes == b"." || bytes == b"..";
-        // Looks at all of them: a loop that ends early is four times as slow on the names that are fine.
-        let split = bytes.iter().fold(false, |found, byte| found | matches!(byte, b'/' | 0));
-        if reserved || split {
+        if matches!(bytes, b"" | b"." | b"..") || splits(bytes) {
             return Err(Errno::EINVAL);
         }
         Ok(Name(SmallVec::from_slice(bytes)))
@@ -124,6 +121,12 @@ impl Name {
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
+}
+
+/// Whether a `/` or NUL is among `bytes`.
+fn splits(bytes: &[u8]) -> bool {
+    // Without an early end, which would make it one byte at a time: nearly all names are fine.
+    bytes.iter().fold(0, |found, byte| found | u8::from((*byte == b'/') | (*byte == 0))) != 0
 }
 
 run_of_bytes!(Name, Name::MAX, "a name");
