@@ -57,6 +57,7 @@ fn layer(kind: &XlatorType, options: &[(&str, &str)], child: Stack) -> Stack {
         name: kind.name.into(),
         options: options.iter().copied().collect::<OptionMap>(),
         children: vec![child],
+        subvolumes: Vec::new(),
         up: Upward::new(|_| {}),
         host: TestHost::new(),
     };

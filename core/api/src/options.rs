@@ -197,6 +197,35 @@ impl OptionSpec {
     }
 }
 
+/// One table of the options in `tables`, in this order: what an xlator gives that shares options with others.
+///
+/// ```
+/// use brickwork_api::options::{OptionSpec, joined};
+/// const A: &[OptionSpec] = &[OptionSpec::of::<u32>("a", "")];
+/// const B: &[OptionSpec] = &[OptionSpec::of::<u32>("b", "")];
+/// const BOTH: [OptionSpec; 2] = joined(&[A, B]);
+/// assert_eq!(BOTH.map(|spec| spec.key), ["a", "b"]);
+/// ```
+///
+/// # Panics
+/// When there are not `N` options in all; in a constant that is an error of the compiler.
+#[must_use]
+pub const fn joined<const N: usize>(tables: &[&[OptionSpec]]) -> [OptionSpec; N] {
+    let mut all = [OptionSpec::of::<String>("", ""); N];
+    let (mut filled, mut table) = (0, 0);
+    while table < tables.len() {
+        let mut index = 0;
+        while index < tables[table].len() {
+            all[filled] = tables[table][index];
+            filled += 1;
+            index += 1;
+        }
+        table += 1;
+    }
+    assert!(filled == N, "there are fewer options than were announced");
+    all
+}
+
 /// A type that an option's text can be read as.
 pub trait OptionValue: Sized {
     /// What values look like, for people.

@@ -12,6 +12,7 @@ use crate::error::{Errno, FopResult};
 use crate::fops::FopKind;
 pub use crate::fops::Xlator;
 use crate::options::{OptionError, OptionMap};
+use crate::xdata::Xdata;
 
 /// A future on the heap, as `async_trait` makes them.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -43,6 +44,9 @@ pub trait FopType: 'static {
         cx: &'a Cx,
         request: &'a Self::Request,
     ) -> BoxFuture<'a, FopResult<Self::Reply>>;
+
+    /// What travels beside `reply`.
+    fn reply_xdata(reply: &mut Self::Reply) -> &mut Xdata;
 }
 
 /// One body around every fop, for xlators that treat them all alike (io-stats, trace, error-gen, quiesce).
@@ -316,6 +320,8 @@ pub struct Setup {
     pub options: OptionMap,
     /// Its subvolumes, in the order of the volfile.
     pub children: Vec<Arc<dyn Xlator>>,
+    /// The names of its subvolumes, in the same order: for what is known by them, as what a server exports.
+    pub subvolumes: Vec<Arc<str>>,
     /// How it speaks upward.
     pub up: Upward,
     /// What the process lends.

@@ -102,6 +102,7 @@ impl Graph {
                 name: volume.name.as_str().into(),
                 options: volume.options.clone(),
                 children: volume.children.iter().map(|&child| nodes[child].xlator.clone()).collect(),
+                subvolumes: volume.children.iter().map(|&child| plan.volumes[child].name.as_str().into()).collect(),
                 up: upward(&wiring, index),
                 host: host.clone(),
             };

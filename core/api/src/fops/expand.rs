@@ -103,6 +103,10 @@ macro_rules! fops {
                     ) -> crate::BoxFuture<'a, crate::FopResult<super::$reply>> {
                         xlator.$name(cx, request)
                     }
+
+                    fn reply_xdata(reply: &mut super::$reply) -> &mut crate::Xdata {
+                        &mut reply.xdata
+                    }
                 }
             )*
         }

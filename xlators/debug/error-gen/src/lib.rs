@@ -169,6 +169,7 @@ mod tests {
             name: "error-gen".into(),
             options: options.iter().copied().collect(),
             children: vec![child],
+            subvolumes: Vec::new(),
             up: Upward::new(|_| {}),
             host: TestHost::new(),
         })

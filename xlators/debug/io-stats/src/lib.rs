@@ -164,6 +164,7 @@ mod tests {
             name: "io-stats".into(),
             options: options.iter().copied().collect(),
             children: vec![child],
+            subvolumes: Vec::new(),
             up: Upward::new(|_| {}),
             host: TestHost::new(),
         };

@@ -51,6 +51,7 @@ mod tests {
             name: "null".into(),
             options: OptionMap::default(),
             children: vec![child],
+            subvolumes: Vec::new(),
             up: Upward::new(|_| {}),
             host: TestHost::new(),
         };

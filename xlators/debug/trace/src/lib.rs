@@ -138,6 +138,7 @@ mod tests {
             name: "trace-1".into(),
             options: options.iter().copied().collect(),
             children: vec![child],
+            subvolumes: Vec::new(),
             up: Upward::new(|_| {}),
             host: TestHost::new(),
         };

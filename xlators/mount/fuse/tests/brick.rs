@@ -19,6 +19,7 @@ fn brick(directory: &Path, words: &str) -> Option<Rig> {
         name: "posix".into(),
         options: OptionMap::from_iter([("directory", directory.to_str().unwrap())]),
         children: Vec::new(),
+        subvolumes: Vec::new(),
         up: Upward::new(|_| {}),
         host: TestHost::new(),
     };

@@ -65,6 +65,7 @@ pub fn serve_with(path: &Path, options: &[(&str, &str)]) -> Result<Brick, String
         name: "posix".into(),
         options: map,
         children: Vec::new(),
+        subvolumes: Vec::new(),
         up: Upward::new(move |event| sender.send(event).unwrap_or(())),
         host: TestHost::new(),
     };
