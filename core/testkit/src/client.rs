@@ -1,21 +1,55 @@
 //! Short blocking calls on a stack, for tests that read like a shell session.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use brickwork_api::*;
+use parking_lot::Mutex;
 
 use crate::executor::block_on;
 use crate::host::cx;
 
 /// A client of a stack: chooses gfids and open ids, waits for every reply, and gives errors as their number.
+///
+/// Its requests are numbered as a mount's are: each takes a slot that no other has at the moment, and the sequence of a
+/// slot grows by one with each. So two clients of one stack must not have one [`ClientId`].
 #[derive(Debug)]
 pub struct Client {
     /// The top of the stack.
     pub xlator: Arc<dyn Xlator>,
-    /// For whom everything is done.
+    /// For whom everything is done; slot and sequence in it are not looked at.
     pub cx: Cx,
     next_open: AtomicU64,
+    slots: Slots,
+}
+
+/// As many slots as there were requests at once.
+#[derive(Debug, Default)]
+struct Slots {
+    free: Mutex<Vec<(u32, u64)>>,
+    count: AtomicU32,
+}
+
+/// A slot that a request occupies; free again when dropped.
+struct Slot<'a> {
+    slots: &'a Slots,
+    number: u32,
+    sequence: u64,
+}
+
+impl Slots {
+    fn take(&self) -> Slot<'_> {
+        // The one that was given back last: whoever asks for one thing at a time stays in slot 0.
+        let free = self.free.lock().pop();
+        let (number, sequence) = free.unwrap_or_else(|| (self.count.fetch_add(1, Ordering::Relaxed), 0));
+        Slot { slots: self, number, sequence: sequence + 1 }
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        self.slots.free.lock().push((self.number, self.sequence));
+    }
 }
 
 /// What the short calls answer.
@@ -49,7 +83,7 @@ impl Client {
     /// A fresh client that acts as root.
     #[must_use]
     pub fn new(xlator: Arc<dyn Xlator>) -> Client {
-        Client { xlator, cx: cx(), next_open: AtomicU64::new(1) }
+        Client { xlator, cx: cx(), next_open: AtomicU64::new(1), slots: Slots::default() }
     }
 
     /// A fresh client that acts for `credentials`.
@@ -63,7 +97,10 @@ impl Client {
     /// # Errors
     /// Those of the fop.
     pub fn call<F: FopType>(&self, request: &F::Request) -> Answer<F::Reply> {
-        block_on(F::call(&*self.xlator, &self.cx, request)).map_err(|error| error.errno())
+        let slot = self.slots.take();
+        let name = RequestId { client: self.cx.client(), slot: slot.number, sequence: slot.sequence };
+        let cx = Cx { request: name, ..self.cx.clone() };
+        block_on(F::call(&*self.xlator, &cx, request)).map_err(|error| error.errno())
     }
 
     /// An id for an open that this client has not used.
@@ -381,5 +418,45 @@ impl Client {
         let mut names: Vec<String> = reply.names.iter().map(text).collect();
         names.sort();
         Ok(names)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Answer, Gate, MockChild};
+    use std::thread;
+
+    #[test]
+    fn one_request_after_the_other_goes_through_slot_0_with_growing_numbers() {
+        let mock = MockChild::new();
+        let client = Client::new(mock.clone());
+        for _ in 0..3 {
+            client.stat(Gfid::ROOT).unwrap();
+        }
+        let numbers: Vec<_> =
+            mock.calls().iter().map(|call| (call.cx.request.slot, call.cx.request.sequence)).collect();
+        assert_eq!(numbers, [(0, 1), (0, 2), (0, 3)]);
+        assert_ne!(Client::new(mock).cx.client(), client.cx.client());
+    }
+
+    #[test]
+    fn requests_at_once_have_different_slots() {
+        let (mock, gate) = (MockChild::new(), Gate::new());
+        let client = Client::new(mock.clone());
+        for _ in 0..2 {
+            let reply = crate::samples::reply(FopKind::Stat);
+            mock.script(FopKind::Stat, Answer::Behind(gate.clone(), Ok(reply)));
+        }
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| client.stat(Gfid::ROOT).unwrap());
+            }
+            block_on(gate.arrivals(2));
+            gate.open();
+        });
+        let mut slots: Vec<_> = mock.calls().iter().map(|call| call.cx.request.slot).collect();
+        slots.sort_unstable();
+        assert_eq!(slots, [0, 1]);
     }
 }

@@ -272,7 +272,7 @@ impl Xlator for MemoryLeaf {
         let file = OpenFile { gfid: req.gfid, open: req.open };
         let mut tree = self.tree.write();
         if tree.in_use(cx.client(), req.open) {
-            return Err(Errno::EBUSY.into());
+            return Err(Errno::EEXIST.into());
         }
         let attr = tree.add(&req.entry, object)?;
         tree.add_open(cx.client(), file, req.flags)?;

@@ -168,10 +168,10 @@ impl Tree {
     /// Opens an object.
     ///
     /// # Errors
-    /// `ESTALE`; `EBUSY` when the client uses this id already.
+    /// `ESTALE`; `EEXIST` when the client uses this id already.
     pub fn add_open(&mut self, client: ClientId, file: OpenFile, flags: u32) -> Result<(), Errno> {
         if self.in_use(client, file.open) {
-            return Err(Errno::EBUSY);
+            return Err(Errno::EEXIST);
         }
         self.inode_mut(file.gfid)?.opens += 1;
         self.opens.insert((client, file.open), Open { gfid: file.gfid, flags });
