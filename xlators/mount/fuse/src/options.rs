@@ -146,6 +146,12 @@ impl FuseOptions {
         }
     }
 
+    /// Whether `name`, a word of `-o` without its value, means something here, were it only that it is refused.
+    #[must_use]
+    pub fn knows(name: &str) -> bool {
+        !matches!(known(name), Known::No)
+    }
+
     /// Reads the options and checks what no single value shows.
     ///
     /// # Errors
