@@ -183,6 +183,8 @@ fops! { $
         file: OpenFile,
         /// `O_*` flags.
         flags: u32,
+        /// With `O_TRUNC`: take set-id bits away, as a truncation by somebody else than root does.
+        kill_set_id: bool,
     }) -> struct OpenReply {
     }
 

@@ -162,7 +162,8 @@ impl Client {
     /// Those of `open`.
     pub fn open(&self, gfid: Gfid, flags: i32) -> Answer<OpenFile> {
         let file = OpenFile { gfid, open: self.fresh_open() };
-        self.call::<fop::Open>(&OpenReq { file, flags: flags as u32, xdata: Xdata::EMPTY }).map(|_| file)
+        let request = OpenReq { file, flags: flags as u32, kill_set_id: false, xdata: Xdata::EMPTY };
+        self.call::<fop::Open>(&request).map(|_| file)
     }
 
     /// Ends an open.

@@ -294,6 +294,9 @@ impl Xlator for MemoryLeaf {
                 content.set_len(0);
                 Ok(())
             })?;
+            if req.kill_set_id {
+                tree.inode_mut(open.gfid)?.kill_set_id();
+            }
         }
         Ok(OpenReply { xdata: Xdata::EMPTY })
     }

@@ -142,7 +142,10 @@ pub fn request(kind: FopKind) -> Fop {
             umask: 0o027,
             xdata,
         }),
-        FopKind::Open => Fop::Open(OpenReq { file: file(), flags: (libc::O_RDWR | libc::O_APPEND) as u32, xdata }),
+        FopKind::Open => {
+            let flags = (libc::O_RDWR | libc::O_TRUNC) as u32;
+            Fop::Open(OpenReq { file: file(), flags, kill_set_id: true, xdata })
+        }
         FopKind::Read => Fop::Read(ReadReq { file: file(), offset: 3, size: 5, xdata }),
         FopKind::Write => Fop::Write(WriteReq {
             file: file(),

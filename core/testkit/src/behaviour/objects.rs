@@ -12,6 +12,7 @@ super::promises! {
     mknod_creates_an_empty_regular_file
     set_group_id_directory_hands_its_group_on
     write_that_kills_set_id_takes_the_bits_away
+    open_that_empties_and_kills_set_id_takes_the_bits_away
     xattr_is_read_back_listed_and_removed
     xattr_modes_answer_eexist_and_enodata
     xattr_can_be_empty
@@ -89,6 +90,17 @@ fn write_that_kills_set_id_takes_the_bits_away(c: &Client) {
     c.call::<fop::Write>(&WriteReq { file, offset: 0, data, append: false, kill_set_id: true, xdata: Xdata::EMPTY })
         .unwrap();
     assert_eq!(c.stat(file).unwrap().mode, 0o755);
+    c.release(file).unwrap();
+}
+
+fn open_that_empties_and_kills_set_id_takes_the_bits_away(c: &Client) {
+    let gfid = c.put(ROOT, "file", b"content").unwrap();
+    c.setattr(gfid, AttrChange { mode: Some(0o6755), ..AttrChange::default() }).unwrap();
+    let file = OpenFile { gfid, open: c.fresh_open() };
+    let flags = (libc::O_WRONLY | libc::O_TRUNC) as u32;
+    c.call::<fop::Open>(&OpenReq { file, flags, kill_set_id: true, xdata: Xdata::EMPTY }).unwrap();
+    let attr = c.stat(file).unwrap();
+    assert_eq!((attr.size, attr.mode), (0, 0o755));
     c.release(file).unwrap();
 }
 

@@ -188,7 +188,7 @@ impl Xlator for Posix {
     }
 
     async fn open(&self, cx: &Cx, request: &OpenReq) -> FopResult<OpenReply> {
-        self.brick.open_file(cx.client(), &cx.credentials, request.file, request.flags)?;
+        self.brick.open_file(cx.client(), &cx.credentials, request)?;
         Ok(OpenReply { xdata: Xdata::EMPTY })
     }
 

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use brickwork_api::{ClientId, Credentials, Errno, FopResult, Gfid, OpenFile};
+use brickwork_api::{ClientId, Credentials, Errno, FopResult, Gfid, OpenFile, OpenReq};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno as Sys;
 use tracing::warn;
@@ -18,9 +18,10 @@ impl Brick {
     ///
     /// # Errors
     /// `EISDIR` for a directory, `ELOOP` for a symbolic link, `ENXIO` for what a front-end opens itself.
-    pub(crate) fn open_file(&self, client: ClientId, who: &Credentials, file: OpenFile, flags: u32) -> FopResult<()> {
+    pub(crate) fn open_file(&self, client: ClientId, who: &Credentials, request: &OpenReq) -> FopResult<()> {
+        let file = request.file;
         self.opens.check_free(client, file.open)?;
-        let wanted = OFlags::from_bits_retain(flags);
+        let wanted = OFlags::from_bits_retain(request.flags);
         let flags = wanted & (OFlags::ACCMODE | KEPT | OFlags::TRUNC) | OFlags::CLOEXEC;
         let (object, stat) = self.object(file.gfid)?;
         match u32::from(stat.stx_mode) & libc::S_IFMT {
@@ -38,6 +39,9 @@ impl Brick {
             }
             _ => self.open_as(who, &self.grip(file.gfid)?.0, flags)?,
         };
+        if request.kill_set_id && wanted.contains(OFlags::TRUNC) {
+            self.kill_set_id(fd.as_fd())?;
+        }
         let open = Open::file(file.gfid, fd, wanted & (OFlags::ACCMODE | KEPT));
         if let Object::Open(other) = &object {
             let parked = other.parked.load(std::sync::atomic::Ordering::Acquire);

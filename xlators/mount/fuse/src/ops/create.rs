@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use brickwork_api::{
     Attr, CreateReq, Entry, Errno, FileKind, FopError, FopKind, Gfid, Locate, LookupReq, MODE_BITS, OpenFile, OpenId,
-    OpenReq, TruncateReq, Xdata, fop,
+    OpenReq, ReleaseReq, StatReq, Xdata, fop,
 };
 use brickwork_fuse::abi::OpenFlags;
 use brickwork_fuse::request::Create;
@@ -69,8 +69,8 @@ impl Front {
             let file = OpenFile { gfid, open: front.opens.fresh() };
             let owner = caller.again();
             let result = {
-                let mut work = front.begin(caller).await;
-                open_existing(&mut work, file, flags, kill_set_id).await
+                let work = front.begin(caller).await;
+                open_existing(&work, file, flags, kill_set_id).await
             };
             if let Err(error) = result {
                 return front.refuse(FopKind::Open, &error, reply);
@@ -141,7 +141,16 @@ impl Front {
             work.next();
             let file = OpenFile { gfid: attr.gfid, open };
             match open_existing(work, file, making.flags, making.kill_set_id).await {
-                Ok(emptied) => return Ok((file, emptied.unwrap_or(attr))),
+                // What was looked at before it was emptied is true no more.
+                Ok(()) if making.flags & O_TRUNC != 0 => {
+                    work.next();
+                    let request = StatReq { target: file.into(), xdata: Xdata::EMPTY };
+                    return match work.call::<fop::Stat>(&request).await {
+                        Ok(emptied) => Ok((file, emptied.attr)),
+                        Err(error) => Err(give_back(work, file, error).await),
+                    };
+                }
+                Ok(()) => return Ok((file, attr)),
                 // Unlinked between the look and the open.
                 Err(error) if matches!(error.errno(), Errno::ENOENT | Errno::ESTALE) => work.next(),
                 Err(error) => return Err(error),
@@ -166,33 +175,17 @@ async fn make(work: &Work<'_>, making: &Making, gfid: Gfid, open: OpenId) -> Res
     Ok((OpenFile { gfid: attr.gfid, open }, attr))
 }
 
-/// Opens a file that is there; answers its attributes where emptying it showed them.
-///
-/// Emptying by somebody who must lose the set-id bits is a fop of its own: `open` has no word for it.
-async fn open_existing(
-    work: &mut Work<'_>,
-    file: OpenFile,
-    flags: u32,
-    kill_set_id: bool,
-) -> Result<Option<Attr>, FopError> {
-    let apart = kill_set_id && flags & O_TRUNC != 0;
-    let without = KERNEL_ONLY | O_CREAT | O_EXCL | if apart { O_TRUNC } else { 0 };
-    let request = OpenReq { file, flags: flags & !without, xdata: Xdata::EMPTY };
-    work.call::<fop::Open>(&request).await?;
-    if !apart {
-        return Ok(None);
-    }
+/// Opens a file that is there.
+async fn open_existing(work: &Work<'_>, file: OpenFile, flags: u32, kill_set_id: bool) -> Result<(), FopError> {
+    let flags = flags & !(KERNEL_ONLY | O_CREAT | O_EXCL);
+    work.call::<fop::Open>(&OpenReq { file, flags, kill_set_id, xdata: Xdata::EMPTY }).await.map(drop)
+}
+
+/// Ends an open that nobody will hear of, because of `error`.
+async fn give_back(work: &mut Work<'_>, file: OpenFile, error: FopError) -> FopError {
     work.next();
-    let request = TruncateReq { target: file.into(), size: 0, kill_set_id, xdata: Xdata::EMPTY };
-    match work.call::<fop::Truncate>(&request).await {
-        Ok(emptied) => Ok(Some(emptied.attr)),
-        Err(error) => {
-            work.next();
-            let request = brickwork_api::ReleaseReq { file, xdata: Xdata::EMPTY };
-            if let Err(error) = work.call::<fop::Release>(&request).await {
-                tracing::warn!(%error, gfid = %file.gfid, "an open could not be released");
-            }
-            Err(error)
-        }
+    if let Err(error) = work.call::<fop::Release>(&ReleaseReq { file, xdata: Xdata::EMPTY }).await {
+        tracing::warn!(%error, gfid = %file.gfid, "an open could not be released");
     }
+    error
 }
