@@ -2,8 +2,10 @@
 
 pub mod connection;
 pub mod frame;
+pub mod login;
 pub mod message;
 pub mod outbox;
 pub mod payload;
+pub mod repeat;
 pub mod stream;
 pub mod tls;
