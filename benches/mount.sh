@@ -1,29 +1,36 @@
 #!/usr/bin/env bash
 # The same work on our mount, on a plain passthrough mount, and on the folder itself: ops/s and ratios.
+# With --network: on one brick over TCP loopback, by Brickwork and by GlusterFS 10, and on our mount without a network.
 #
-#   benches/mount.sh [--quick] [--rounds N] [--only TEXT] [--require RATIO] [--json FILE]
-#                    [--backing DIR] [--without-brickwork]
+#   benches/mount.sh [--network] [--quick] [--rounds N] [--only TEXT] [--require RATIO] [--json FILE]
+#                    [--backing DIR] [--without-brickwork] [--timeouts SECONDS] [--install]
 #
+#   --network            Brickwork against GlusterFS, both with volfiles/brick.vol and volfiles/client.vol
 #   --quick              a quarter of the data, 600 files instead of 3,000, 3 rounds instead of 5
 #   --only TEXT          only the rows whose name contains TEXT
-#   --require RATIO      mark rows below RATIO (0.80), and exit with 2 when there is one
+#   --require RATIO      mark rows below RATIO (0.80; 2.00 with --network), and exit with 2 when there is one
 #   --json FILE          every figure of every round
 #   --backing DIR        measure on the file system of DIR; without it on a fresh ext4 in memory, which is quieter
-#   --without-brickwork  only the passthrough and the folder: what FUSE itself costs here
+#   --without-brickwork  only the yardsticks: what FUSE, or GlusterFS, costs here
+#   --timeouts SECONDS   --network: attribute and entry timeout of every mount; without it each has its own default
+#   --install            --network: install GlusterFS by apt-get when it is missing
 #
 # BRICKWORK names the binary to measure; without it, the release build of this tree is made and used.
 # Needs root, /dev/fuse and fio. What the figures mean: benches/README.md.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
-quick=() rounds=5 only=() require=0.80 json=() backing= with_brickwork=1
+quick=() rounds=5 only=() require= json=() backing= with_brickwork=1 network= timeouts= install=
 
-usage() { sed -n '2,16s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; }
 refuse() { echo "mount.sh: $1" >&2; exit "${2:-64}"; }
 value() { [ $# -ge 2 ] || refuse "$1 needs a value"; printf '%s' "$2"; }
 
 while [ $# -gt 0 ]; do
     case $1 in
+        --network) network=1 ;;
+        --timeouts) timeouts=$(value "$@"); shift ;;
+        --install) install=1 ;;
         --quick) quick=(--quick); rounds=3 ;;
         --rounds) rounds=$(value "$@"); shift ;;
         --only) only=(--only "$(value "$@")"); shift ;;
@@ -40,6 +47,9 @@ done
 [ "$(id -u)" = 0 ] || refuse "needs root: the passthrough keeps owners" 77
 [ -c /dev/fuse ] || refuse "needs /dev/fuse" 77
 command -v fio >/dev/null || refuse "needs fio: apt-get install fio" 77
+if [ -n "$network" ]; then : "${require:=2.00}"; else : "${require:=0.80}"; fi
+# shellcheck source=benches/gluster.sh
+. "$root/benches/gluster.sh"
 
 # --- build ------------------------------------------------------------------------------------------------------
 
@@ -79,16 +89,19 @@ end_child() {
     pkill -KILL -s "$child" || true
 }
 
-# A folder that is still mounted is never entered: --one-file-system, and only after both unmounts.
+# A folder that is still mounted is never entered: --one-file-system, and only after the unmounts.
 clean_up() {
     trap - EXIT INT TERM HUP
     end_child
-    if mountpoint -q "$work/ours/mount" 2>/dev/null; then
-        "$brickwork" umount "$work/ours/mount" || umount -l "$work/ours/mount" || true
-    fi
-    if mountpoint -q "$work/passthrough/mount" 2>/dev/null; then
-        umount "$work/passthrough/mount" || umount -l "$work/passthrough/mount" || true
-    fi
+    local mount
+    for mount in "$work"/*/mount; do
+        mountpoint -q "$mount" 2>/dev/null || continue
+        case $mount in
+            "$work"/ours/* | "$work"/network/*) "$brickwork" umount "$mount" || umount -l "$mount" || true ;;
+            *) umount "$mount" || umount -l "$mount" || true ;;
+        esac
+    done
+    end_bricks
     if [ -n "$passthrough_pid" ]; then wait "$passthrough_pid" || true; fi
     if [ -n "$image" ]; then
         if mountpoint -q "$work"; then umount "$work" || umount -l "$work" || true; fi
@@ -102,11 +115,11 @@ trap 'exit 143' TERM HUP
 
 if [ -z "$backing" ]; then
     image=$(mktemp /dev/shm/brickwork-bench.XXXXXX)
-    truncate -s 2G "$image"
+    truncate -s 3G "$image"
     mkfs.ext4 -q -F -E lazy_itable_init=0,lazy_journal_init=0 "$image"
     mount -o loop "$image" "$work"
 fi
-mkdir -p "$work"/{ours,passthrough}/{brick,mount} "$work/folder"
+mkdir -p "$work"/{ours,network,glusterfs,stack,passthrough}/{brick,mount} "$work/folder"
 
 mount_passthrough() {
     mkfifo "$work/ready"
@@ -133,11 +146,12 @@ VOLFILE
     mountpoint -q "$work/ours/mount" || refuse "brickwork mount returned, but nothing is mounted" 1
 }
 
-# The resident memory of the process that serves our mount.
+# The resident memory of the processes that serve our mount.
 resident() {
     local pid
-    for pid in $(pgrep -f -- "$work/ours/"); do
-        awk -v when="$1" '/^VmRSS/ { printf "resident memory %s: %.1f MiB\n", when, $2 / 1024 }' "/proc/$pid/status"
+    for pid in $(pgrep -f -- "$work/(ours|network)/"); do
+        awk -v when="$1" '/^Name/ { name = $2 } /^VmRSS/ { printf "resident memory of %s, %s: %.1f MiB\n", name, when, $2 / 1024 }' \
+            "/proc/$pid/status"
     done
 }
 
@@ -145,17 +159,42 @@ resident() {
 
 echo "# $(date -u +%FT%TZ)  Linux $(uname -r)  $(nproc) processors  load $(cut -d' ' -f1-3 /proc/loadavg)"
 echo "# on $(findmnt -no FSTYPE -T "$work"), commit $(git -C "$root" rev-parse --short HEAD 2>/dev/null || echo unknown)"
-mount_passthrough
-targets=("passthrough=$work/passthrough/mount" "folder=$work/folder")
-if [ -n "$with_brickwork" ]; then
-    mount_ours
-    targets=("brickwork=$work/ours/mount" "${targets[@]}")
-    resident "when idle"
-else
-    require=0
-fi
+targets=() ratios=()
+
+against_passthrough() {
+    mount_passthrough
+    targets=("passthrough=$work/passthrough/mount" "folder=$work/folder")
+    if [ -n "$with_brickwork" ]; then
+        mount_ours
+        targets=("brickwork=$work/ours/mount" "${targets[@]}")
+    fi
+}
+
+against_glusterfs() {
+    if [ -n "$with_brickwork" ]; then
+        network_brickwork
+        mount_ours
+        targets=("brickwork=$work/network/mount" "local=$work/ours/mount")
+        ratios=(--ratio brickwork/local)
+    fi
+    have_gluster || return 0
+    network_gluster
+    network_gluster_stack
+    targets+=("glusterfs=$work/glusterfs/mount" "stack=$work/stack/mount")
+    ratios=(--ratio glusterfs/stack)
+    if [ -n "$with_brickwork" ]; then
+        ratios=(--ratio brickwork/glusterfs --ratio brickwork/stack --ratio brickwork/local)
+    fi
+    echo "# $(glusterfsd --version | head -n 1); timeouts: ${timeouts:-each its own (glusterfs: 1 s)}"
+}
+
+if [ -n "$network" ]; then against_glusterfs; else against_passthrough; fi
+[ "${#targets[@]}" -gt 0 ] || refuse "nothing to measure" 77
+# Only a ratio of ours is judged: a yardstick has no target.
+if [ -z "$with_brickwork" ] || { [ -n "$network" ] && ! command -v glusterfsd >/dev/null; }; then require=0; fi
+if [ -n "$with_brickwork" ]; then resident "when idle"; fi
 status=0
 run_child "$helpers/release/compare" "${quick[@]}" "${only[@]}" "${json[@]}" --rounds "$rounds" --require "$require" \
-    "${targets[@]}" || status=$?
+    "${ratios[@]}" "${targets[@]}" || status=$?
 if [ -n "$with_brickwork" ]; then resident "after the work"; fi
 exit "$status"

@@ -16,15 +16,37 @@ use std::{env, fs, io};
 use crate::report::Report;
 use crate::target::Target;
 
-const USAGE: &str = "usage: compare [--quick] [--rounds N] [--only TEXT] [--require RATIO] [--json FILE] NAME=DIR...";
+const USAGE: &str = "usage: compare [--quick] [--rounds N] [--only TEXT] [--ratio NAME/NAME]... [--require RATIO] \
+                     [--json FILE] NAME=DIR...";
 
 struct Options {
     quick: bool,
     rounds: usize,
     only: String,
+    /// Which targets are divided by which; without any, each by the next.
+    ratios: Vec<(String, String)>,
+    /// What the first of the ratios has to reach.
     require: f64,
     json: Option<PathBuf>,
     targets: Vec<Target>,
+}
+
+impl Options {
+    fn none() -> Options {
+        let (only, ratios, targets) = (String::new(), Vec::new(), Vec::new());
+        Options { quick: false, rounds: 5, only, ratios, require: 0.0, json: None, targets }
+    }
+
+    /// The ratios, as places of their targets.
+    fn pairs(&self) -> Result<Vec<(usize, usize)>, String> {
+        if self.ratios.is_empty() {
+            return Ok((1..self.targets.len()).map(|right| (right - 1, right)).collect());
+        }
+        let place = |name: &String| {
+            self.targets.iter().position(|target| target.name == *name).ok_or(format!("no target is named {name}"))
+        };
+        self.ratios.iter().map(|(left, right)| Ok((place(left)?, place(right)?))).collect()
+    }
 }
 
 /// One piece of work; it yields one figure per row of the table.
@@ -70,14 +92,18 @@ fn main() -> ExitCode {
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options =
-        Options { quick: false, rounds: 5, only: String::new(), require: 0.0, json: None, targets: Vec::new() };
+    let mut options = Options::none();
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
         match argument.as_str() {
             "--quick" => options.quick = true,
             "--rounds" => options.rounds = value()?.parse().map_err(|_| "--rounds needs a number")?,
             "--only" => options.only = value()?,
+            "--ratio" => {
+                let value = value()?;
+                let (left, right) = value.split_once('/').ok_or("--ratio needs NAME/NAME")?;
+                options.ratios.push((left.to_owned(), right.to_owned()));
+            }
             "--require" => options.require = value()?.parse().map_err(|_| "--require needs a ratio")?,
             "--json" => options.json = Some(value()?.into()),
             pair => {
@@ -89,7 +115,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String>
     match (options.targets.len(), options.rounds) {
         (0, _) => Err("no targets".to_owned()),
         (_, 0) => Err("no rounds".to_owned()),
-        _ => Ok(options),
+        _ => options.pairs().map(|_| options),
     }
 }
 
@@ -97,7 +123,8 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String>
 fn compare(options: &Options) -> io::Result<bool> {
     let work = selected(options);
     let rows = work.iter().flat_map(Work::rows).collect();
-    let mut report = Report::new(rows, options.targets.iter().map(|target| target.name.clone()).collect());
+    let targets = options.targets.iter().map(|target| target.name.clone()).collect();
+    let mut report = Report::new(rows, targets, options.pairs().map_err(io::Error::other)?);
     for target in &options.targets {
         data::prepare(target, data::file_bytes(options.quick))?;
     }

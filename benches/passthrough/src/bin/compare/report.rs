@@ -9,15 +9,17 @@ use serde_json::json;
 pub struct Report {
     rows: Vec<(String, &'static str)>,
     targets: Vec<String>,
+    /// Which targets are divided by which; the first pair is the one that is judged.
+    pairs: Vec<(usize, usize)>,
     /// `rates[row][target][round]`.
     rates: Vec<Vec<Vec<f64>>>,
 }
 
 impl Report {
-    /// Nothing measured yet.
-    pub fn new(rows: Vec<(String, &'static str)>, targets: Vec<String>) -> Self {
+    /// Nothing measured yet; `pairs` are places in `targets`.
+    pub fn new(rows: Vec<(String, &'static str)>, targets: Vec<String>, pairs: Vec<(usize, usize)>) -> Self {
         let rates = vec![vec![Vec::new(); targets.len()]; rows.len()];
-        Self { rows, targets, rates }
+        Self { rows, targets, pairs, rates }
     }
 
     /// Adds the rates of one round of `target`, for the rows from `row` on.
@@ -27,14 +29,15 @@ impl Report {
         }
     }
 
-    /// The table: medians, each target's ratio to the next, and a mark where the first ratio is below `require`.
+    /// The table: medians, the ratio of each pair, and a mark where that of the first pair is below `require`.
     pub fn table(&self, require: f64) -> String {
         let mut text = format!("{:<32} {:>6}", "", "");
         for name in &self.targets {
             let _ = write!(text, " {name:>12}");
         }
-        for pair in self.targets.windows(2) {
-            let _ = write!(text, "  {}/{}", pair[0], pair[1]);
+        let names: Vec<String> = self.pairs.iter().map(|&pair| self.pair_name(pair)).collect();
+        for name in &names {
+            let _ = write!(text, "  {name}");
         }
         text.push('\n');
         for (row, (title, unit)) in self.rows.iter().enumerate() {
@@ -42,11 +45,10 @@ impl Report {
             for rates in &self.rates[row] {
                 let _ = write!(text, " {:>12.0}", median(rates.clone()));
             }
-            for (left, pair) in self.targets.windows(2).enumerate() {
-                let width = pair[0].len() + pair[1].len() + 1;
-                let _ = write!(text, "  {:>width$.2}", self.ratio(row, left));
+            for (&pair, name) in self.pairs.iter().zip(&names) {
+                let _ = write!(text, "  {:>width$.2}", self.ratio(row, pair), width = name.len());
             }
-            if self.targets.len() > 1 && self.ratio(row, 0) < require {
+            if self.judged(row).is_some_and(|ratio| ratio < require) {
                 let _ = write!(text, "  below {require:.2}");
             }
             text.push('\n');
@@ -54,12 +56,9 @@ impl Report {
         text
     }
 
-    /// The lowest ratio of the first target to the second; infinite with one target.
+    /// The lowest ratio of the first pair; infinite without pairs.
     pub fn lowest_ratio(&self) -> f64 {
-        match self.targets.len() {
-            0 | 1 => f64::INFINITY,
-            _ => (0..self.rows.len()).map(|row| self.ratio(row, 0)).fold(f64::INFINITY, f64::min),
-        }
+        (0..self.rows.len()).filter_map(|row| self.judged(row)).fold(f64::INFINITY, f64::min)
     }
 
     /// Everything, with what is needed to judge it: kernel, processors, load.
@@ -80,13 +79,23 @@ impl Report {
     fn row_json(&self, row: usize, title: &str, unit: &str) -> serde_json::Value {
         let per_target: serde_json::Map<_, _> =
             self.targets.iter().zip(&self.rates[row]).map(|(name, rates)| (name.clone(), json!(rates))).collect();
-        let ratio = (self.targets.len() > 1).then(|| self.ratio(row, 0));
-        json!({ "row": title, "unit": unit, "ratio": ratio, "rates": per_target })
+        let ratios: serde_json::Map<_, _> =
+            self.pairs.iter().map(|&pair| (self.pair_name(pair), json!(self.ratio(row, pair)))).collect();
+        json!({ "row": title, "unit": unit, "ratios": ratios, "rates": per_target })
     }
 
-    /// The median over the rounds of target `left` to the one after it.
-    fn ratio(&self, row: usize, left: usize) -> f64 {
-        let (first, second) = (&self.rates[row][left], &self.rates[row][left + 1]);
+    fn pair_name(&self, (left, right): (usize, usize)) -> String {
+        format!("{}/{}", self.targets[left], self.targets[right])
+    }
+
+    /// The ratio of the first pair, if there is one.
+    fn judged(&self, row: usize) -> Option<f64> {
+        self.pairs.first().map(|&pair| self.ratio(row, pair))
+    }
+
+    /// The median over the rounds of one target to another.
+    fn ratio(&self, row: usize, (left, right): (usize, usize)) -> f64 {
+        let (first, second) = (&self.rates[row][left], &self.rates[row][right]);
         median(first.iter().zip(second).map(|(first, second)| first / second).collect())
     }
 }
@@ -112,7 +121,8 @@ mod tests {
 
     #[test]
     fn the_ratio_is_the_median_of_the_rounds_not_of_the_rates() {
-        let mut report = Report::new(vec![("row".to_owned(), "ops/s")], vec!["a".to_owned(), "b".to_owned()]);
+        let targets = vec!["a".to_owned(), "b".to_owned()];
+        let mut report = Report::new(vec![("row".to_owned(), "ops/s")], targets, vec![(0, 1)]);
         for (first, second) in [(10.0, 10.0), (1.0, 2.0), (300.0, 100.0)] {
             report.add(0, 0, &[first]);
             report.add(0, 1, &[second]);
@@ -120,6 +130,18 @@ mod tests {
         assert_eq!(report.lowest_ratio(), 1.0);
         assert!(report.table(1.5).contains("below 1.50"));
         assert!(!report.table(0.8).contains("below"));
+    }
+
+    #[test]
+    fn only_the_first_pair_is_judged() {
+        let targets = ["a", "b", "c"].map(str::to_owned).to_vec();
+        let mut report = Report::new(vec![("row".to_owned(), "ops/s")], targets, vec![(0, 2), (0, 1)]);
+        for (target, rate) in [(0, 4.0), (1, 8.0), (2, 2.0)] {
+            report.add(0, target, &[rate]);
+        }
+        assert_eq!(report.lowest_ratio(), 2.0);
+        assert!(!report.table(2.0).contains("below"));
+        assert!(report.table(0.0).contains("a/c  a/b"));
     }
 
     #[test]
