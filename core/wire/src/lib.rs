@@ -2,6 +2,7 @@
 
 pub mod connection;
 pub mod frame;
+pub mod fuzz;
 pub mod login;
 pub mod message;
 pub mod outbox;
