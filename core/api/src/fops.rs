@@ -496,7 +496,7 @@ fops! { $
 
     /// A question between xlators that is no file operation.
     fn ipc as Ipc(struct IpcReq {
-        /// `type:question`, as `cluster/distribute:layout`.
+        /// `type:question`, as `cluster/distribute:layout`; those of this project stand in [`ipc`](crate::ipc).
         operation: String,
         /// Its argument.
         payload: Bytes,
@@ -535,6 +535,9 @@ fops! { $
     }
 
     /// Stops the client state of a scope from changing, timers included, until `unfence` or the time is over.
+    ///
+    /// A leaf that keeps no client state has nothing to stop, to end or to let go (`unfence`, `state_release`): it
+    /// succeeds, so that whoever stands above it can ask its children without knowing them.
     fn fence as Fence(struct FenceReq {
         /// Whose state.
         scope: Scope,
@@ -556,7 +559,7 @@ fops! { $
     }) -> struct UnfenceReply {
     }
 
-    /// Hands out the client state of a fenced scope.
+    /// Hands out the client state of a fenced scope; a leaf that keeps none hands out nothing.
     fn state_export as StateExport(struct StateExportReq {
         /// Whose state.
         scope: Scope,
@@ -567,7 +570,8 @@ fops! { $
         records: Vec<StateRecord>,
     }
 
-    /// Takes in client state, durable before it is answered, invisible until its scope becomes active.
+    /// Takes in client state, durable before it is answered, invisible until its scope becomes active. A record that
+    /// nobody in the stack keeps is refused with `EOPNOTSUPP`.
     fn state_import as StateImport(struct StateImportReq {
         /// Whose state.
         scope: Scope,
@@ -576,7 +580,7 @@ fops! { $
         /// The records.
         records: Vec<StateRecord>,
     }) -> struct StateImportReply {
-        /// Hash of what was stored, for the exporter to compare.
+        /// [Hash](crate::state::hash) of the records, for the exporter to compare.
         hash: u64,
     }
 

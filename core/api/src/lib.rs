@@ -5,6 +5,7 @@ pub mod error;
 pub mod fops;
 pub mod gfids;
 pub mod host;
+pub mod ipc;
 pub mod lifecycle;
 pub mod options;
 mod run;

@@ -1,0 +1,17 @@
+//! Questions between xlators that are asked by `ipc`: their names, and the shapes of argument and answer.
+//!
+//! Whoever does not know a question hands it to its child; a leaf refuses it with `EOPNOTSUPP`.
+
+/// Asks a brick for a folder in which the one xlator that serves it to others may keep its own records.
+///
+/// Argument: empty. Answer: the absolute path of the folder, as bytes; it is made if need be, for its owner only (0700).
+///
+/// What is in it outlives the process, however it ends, and goes when the brick is detached. While there is something
+/// in it when a brick is opened, the brick keeps what was open and had lost its last name, since clients may come back
+/// for it: until [`DROP_UNLINKED`].
+pub const WORK_FOLDER: &str = "storage/posix:work-folder";
+
+/// Tells a brick that every client which may come back for its open files has done so, or will not.
+///
+/// Argument and answer: empty. Content that was kept for them and is not open at this moment goes.
+pub const DROP_UNLINKED: &str = "storage/posix:drop-unlinked";
