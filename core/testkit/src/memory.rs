@@ -4,7 +4,7 @@
 //! - permissions are looked at by `access` only: whoever calls may do everything else, as behind a mount whose
 //!   kernel checks;
 //! - no access times of its own accord, no ACLs, no quotas;
-//! - locks, leases, fences and questions answer `EOPNOTSUPP`.
+//! - locks, leases and questions answer `EOPNOTSUPP`; client state there is none to move.
 //!
 //! One lock around everything: readers in parallel, a `stat` in tens of nanoseconds.
 
@@ -486,6 +486,26 @@ impl Xlator for MemoryLeaf {
     async fn access(&self, cx: &Cx, req: &AccessReq) -> FopResult<AccessReply> {
         let allowed = may(&cx.credentials, &self.tree.read().inode(req.gfid)?.attr, req.mask);
         if allowed { Ok(AccessReply { xdata: Xdata::EMPTY }) } else { Err(Errno::EACCES.into()) }
+    }
+
+    async fn fence(&self, _cx: &Cx, _req: &FenceReq) -> FopResult<FenceReply> {
+        Ok(FenceReply { xdata: Xdata::EMPTY })
+    }
+
+    async fn unfence(&self, _cx: &Cx, _req: &UnfenceReq) -> FopResult<UnfenceReply> {
+        Ok(UnfenceReply { xdata: Xdata::EMPTY })
+    }
+
+    async fn state_export(&self, _cx: &Cx, _req: &StateExportReq) -> FopResult<StateExportReply> {
+        Ok(StateExportReply { records: Vec::new(), xdata: Xdata::EMPTY })
+    }
+
+    async fn state_import(&self, _cx: &Cx, req: &StateImportReq) -> FopResult<StateImportReply> {
+        Ok(StateImportReply { hash: state::import_none(&req.records)?, xdata: Xdata::EMPTY })
+    }
+
+    async fn state_release(&self, _cx: &Cx, _req: &StateReleaseReq) -> FopResult<StateReleaseReply> {
+        Ok(StateReleaseReply { xdata: Xdata::EMPTY })
     }
 
     async fn forget(&self, _cx: &Cx, _req: &ForgetReq) -> FopResult<ForgetReply> {

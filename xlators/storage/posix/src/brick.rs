@@ -23,12 +23,15 @@ use crate::keys::Keys;
 use crate::locks::Stripes;
 use crate::opens::Opens;
 use crate::options::PosixOptions;
+use crate::returning::Returning;
 use crate::sys::{self, At};
 
 /// Our own folder below that of the handles.
 pub(crate) const OWN: &str = "brickwork";
 /// Below [`OWN`]: objects that have no name yet.
 pub(crate) const STAGING: &str = "staging";
+/// Below [`OWN`]: the records of the xlator that serves the brick to others.
+pub(crate) const SERVER: &str = "server";
 /// Below [`OWN`], without privilege: gfids of objects that cannot carry them.
 pub(crate) const INODES: &str = "inode";
 /// Below the folder of the handles: content that is open and has lost its last name.
@@ -75,6 +78,7 @@ pub(crate) struct Brick {
     pub(crate) intents: Intents,
     pub(crate) buffers: Buffers,
     pub(crate) settings: RwLock<Settings>,
+    pub(crate) returning: Returning,
     /// Every change that somebody could have noticed gets a time of its own.
     pub(crate) fine_timestamps: bool,
     /// Less space is free than `reserve`.
@@ -142,6 +146,7 @@ impl Brick {
             intents,
             buffers: Buffers::new(),
             settings: RwLock::new(Settings::of(options)),
+            returning: Returning::default(),
             full: AtomicBool::new(false),
             reserved: AtomicU64::new(0),
             no_unnamed: AtomicBool::new(false),
@@ -206,6 +211,8 @@ impl Brick {
     }
 
     /// Takes our folder away if nothing is in it; what a brick of GlusterFS did not have, it then has not.
+    ///
+    /// The records of a server stay, and the folder with them.
     pub(crate) fn tidy(&self) -> FopResult<()> {
         self.intents.remove(self.own.as_fd())?;
         remove_folder(self.own.as_fd(), self.handles.as_fd())?;
@@ -219,7 +226,7 @@ pub(crate) fn remove_folder(own: BorrowedFd<'_>, handles: BorrowedFd<'_>) -> Fop
         Ok(()) | Err(Sys::NOENT) => {}
         Err(errno) => return Err(errno.into()),
     }
-    for (parent, name) in [(own, STAGING), (handles, OWN)] {
+    for (parent, name) in [(own, STAGING), (own, SERVER), (handles, OWN)] {
         match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Sys::NOENT | Sys::NOTEMPTY | Sys::EXIST) => {}
             Err(errno) => return Err(errno.into()),

@@ -51,7 +51,7 @@ impl From<String> for DetachError {
 
 /// Takes `trusted.brickwork.*` off the root of the brick `directory`, and our folder out of it.
 ///
-/// What a process that died left is put right first. The brick is then as GlusterFS knows it; on a brick that was made
+/// What a process that died left is put right first; the records of a server go, with what was kept for its clients. The brick is then as GlusterFS knows it; on a brick that was made
 /// without privilege the gfids stay, since nothing else knows them.
 ///
 /// # Errors
@@ -94,6 +94,9 @@ fn put_right(directory: &Path) -> Result<bool, String> {
     let absolute = std::path::absolute(directory).map_err(|error| error.to_string())?;
     let options = PosixOptions::at(&absolute)?;
     let brick = crate::brick::Brick::open(&options)?;
+    brick
+        .forget_server()
+        .map_err(|error| format!("cannot remove the records in `{}`: {error}", directory.display()))?;
     brick.tidy().map_err(|error| format!("cannot remove our folder from `{}`: {error}", directory.display()))?;
     let own = Path::new(std::str::from_utf8(handle::FOLDER).expect("ASCII")).join(OWN);
     match rustix::fs::statat(&brick.root.fd, &own, AtFlags::SYMLINK_NOFOLLOW) {

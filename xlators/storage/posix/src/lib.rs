@@ -22,6 +22,7 @@ mod opens;
 mod options;
 mod recover;
 mod resolve;
+mod returning;
 mod side;
 mod space;
 mod sys;
@@ -73,7 +74,7 @@ struct Posix {
 
 #[async_trait]
 impl Xlator for Posix {
-    /// Locks, leases and client state are the business of xlators above.
+    /// Locks and leases are the business of xlators above.
     fn route(&self) -> Route<'_> {
         Route::Stop(Errno::EOPNOTSUPP)
     }
@@ -113,6 +114,7 @@ impl Xlator for Posix {
             "keys": brick.keys.namespace(),
             "acts-for-callers": brick.identities.switches(),
             "open-files": brick.opens.count(),
+            "keeps-unlinked-for-clients": brick.returning.may(),
             "open-directories-cached": brick.dirs.len(),
             "read-buffer-misses": brick.buffers.misses(),
             "reserved-bytes": brick.reserved.load(Ordering::Relaxed),
@@ -304,6 +306,39 @@ impl Xlator for Posix {
     async fn zerofill(&self, cx: &Cx, request: &ZerofillReq) -> FopResult<ZerofillReply> {
         self.brick.zerofill(cx, request.file, request.offset, request.length).await?;
         Ok(ZerofillReply { xdata: Xdata::EMPTY })
+    }
+
+    async fn ipc(&self, cx: &Cx, request: &IpcReq) -> FopResult<IpcReply> {
+        let payload = match request.operation.as_str() {
+            ipc::WORK_FOLDER => self.brick.work_folder()?,
+            ipc::DROP_UNLINKED => {
+                let brick = Arc::clone(&self.brick);
+                blocking(&*cx.host, move || brick.drop_unlinked()).await??;
+                Bytes::new()
+            }
+            _ => return Err(Errno::EOPNOTSUPP.into()),
+        };
+        Ok(IpcReply { payload, xdata: Xdata::EMPTY })
+    }
+
+    async fn fence(&self, _cx: &Cx, _request: &FenceReq) -> FopResult<FenceReply> {
+        Ok(FenceReply { xdata: Xdata::EMPTY })
+    }
+
+    async fn unfence(&self, _cx: &Cx, _request: &UnfenceReq) -> FopResult<UnfenceReply> {
+        Ok(UnfenceReply { xdata: Xdata::EMPTY })
+    }
+
+    async fn state_export(&self, _cx: &Cx, _request: &StateExportReq) -> FopResult<StateExportReply> {
+        Ok(StateExportReply { records: Vec::new(), xdata: Xdata::EMPTY })
+    }
+
+    async fn state_import(&self, _cx: &Cx, request: &StateImportReq) -> FopResult<StateImportReply> {
+        Ok(StateImportReply { hash: state::import_none(&request.records)?, xdata: Xdata::EMPTY })
+    }
+
+    async fn state_release(&self, _cx: &Cx, _request: &StateReleaseReq) -> FopResult<StateReleaseReply> {
+        Ok(StateReleaseReply { xdata: Xdata::EMPTY })
     }
 
     async fn forget(&self, _cx: &Cx, request: &ForgetReq) -> FopResult<ForgetReply> {

@@ -15,6 +15,7 @@ use brickwork_api::{
 };
 use rustix::fs::{AtFlags, Mode, RenameFlags, Statx};
 use rustix::io::Errno as Sys;
+use std::ffi::CString;
 use std::os::fd::AsFd;
 use tracing::warn;
 
@@ -109,6 +110,9 @@ impl Brick {
         let _name = self.names.name(place.key().0, place.key().1);
         let _object = self.objects.object(gfid);
         let stat = sys::stat(At::of(&fd))?;
+        if links(gfid, &stat) == 0 {
+            return Err(Errno::ENOENT.into());
+        }
         let most = self.settings().max_hardlinks;
         if most != 0 && links(gfid, &stat) >= most {
             return Err(FopError::new(Errno::EMLINK).doing("linking a file").with("max-hardlinks", most));
@@ -286,7 +290,8 @@ impl Brick {
 
     /// Takes the handle of an object that is about to lose its last name. While it is open it goes to `unlink/`.
     fn take_handle(&self, gfid: Gfid) -> FopResult<Taken> {
-        if self.opens.of(gfid).is_none() {
+        // A client that is not back yet may have had it open.
+        if self.opens.of(gfid).is_none() && !self.returning.awaited() {
             self.drop_handle(gfid)?;
             return Ok(Taken::Removed);
         }
@@ -319,11 +324,11 @@ impl Brick {
             return self.remove_side_entry(stat.stx_ino);
         }
         self.opens.park(gfid);
-        match self.opens.of(gfid) {
-            Some(_) => Ok(()),
-            // It was closed while we worked, too early to know.
-            None => self.drop_parked(gfid, stat.stx_ino),
+        if self.opens.of(gfid).is_some() || self.returning.awaited() {
+            return Ok(());
         }
+        // It was closed while we worked, too early to know.
+        self.drop_parked(gfid, stat.stx_ino)
     }
 
     fn lost_directory(&self, gfid: Gfid, stat: &Statx) -> FopResult<()> {
@@ -346,6 +351,11 @@ impl Brick {
             warn!(%gfid, %error, "a change of names is done, but not tidied up");
         }
     }
+}
+
+/// [`parked`] as system calls take it.
+pub(crate) fn parked_path(gfid: Gfid) -> CString {
+    CString::new(parked(gfid)).expect("no NUL")
 }
 
 /// Where the content of an open object without a name is kept.

@@ -1,14 +1,18 @@
 //! Opens and their end, and whether the caller may.
 
-use std::os::fd::AsFd;
+use std::ffi::CStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use brickwork_api::{ClientId, Credentials, Errno, FopResult, Gfid, OpenFile, OpenReq};
 use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno as Sys;
 use tracing::warn;
 
 use crate::brick::Brick;
 use crate::create::KEPT;
+use crate::handle::HandlePath;
+use crate::names::parked_path;
 use crate::opens::Open;
 use crate::resolve::{Grip, Object};
 use crate::sys::{self, At};
@@ -31,23 +35,45 @@ impl Brick {
             // Opening a device does things, opening a pipe waits.
             _ => return Err(Errno::ENXIO.into()),
         }
-        let fd = match &object {
-            Object::Handle(path) if self.identities.is_self(who) => {
-                let flags = flags | OFlags::NOFOLLOW;
-                self.with_descriptors(|| rustix::fs::openat(&self.handles, path.as_c_str(), flags, Mode::empty()))
-                    .map_err(|errno| if errno == Sys::NOENT { Errno::ESTALE } else { errno.into() })?
-            }
-            _ => self.open_as(who, &self.grip(file.gfid)?.0, flags)?,
-        };
+        // Held until the open is known: an unlink of the last name then sees it and keeps the content.
+        let _held = self.objects.object(file.gfid);
+        let (fd, parked) = self.open_object(who, file.gfid, &object, flags)?;
         if request.kill_set_id && wanted.contains(OFlags::TRUNC) {
             self.kill_set_id(fd.as_fd())?;
         }
         let open = Open::file(file.gfid, fd, wanted & (OFlags::ACCMODE | KEPT));
-        if let Object::Open(other) = &object {
-            let parked = other.parked.load(std::sync::atomic::Ordering::Acquire);
-            open.parked.store(parked, std::sync::atomic::Ordering::Release);
-        }
+        open.parked.store(parked, Ordering::Release);
         self.opens.insert(client, file.open, open)
+    }
+
+    /// Opens what `object` was a moment ago, where it is now; tells whether it has lost its last name.
+    fn open_object(&self, who: &Credentials, gfid: Gfid, object: &Object, flags: OFlags) -> FopResult<(OwnedFd, bool)> {
+        let (named, parked) = (HandlePath::of(gfid), parked_path(gfid));
+        let mut places = [(named.as_c_str(), false), (&*parked, true)];
+        if !matches!(object, Object::Handle(_)) {
+            places.reverse();
+        }
+        for (path, parked) in places {
+            match self.open_place(who, path, flags) {
+                Ok(fd) => return Ok((fd, parked)),
+                Err(error) if error.errno() == Errno::ENOENT => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match object {
+            // Its last name and its handle were taken on the brick itself.
+            Object::Open(other) => Ok((self.open_as(who, &Grip::Open(Arc::clone(other)), flags)?, false)),
+            _ => Err(Errno::ESTALE.into()),
+        }
+    }
+
+    /// Opens what stands at `path` below the folder of the handles.
+    fn open_place(&self, who: &Credentials, path: &CStr, flags: OFlags) -> FopResult<OwnedFd> {
+        if self.identities.is_self(who) {
+            let flags = flags | OFlags::NOFOLLOW;
+            return Ok(self.with_descriptors(|| rustix::fs::openat(&self.handles, path, flags, Mode::empty()))?);
+        }
+        self.open_as(who, &Grip::Path(self.open_path(path)?), flags)
     }
 
     /// Opens a directory as `who`.
@@ -59,7 +85,7 @@ impl Brick {
     }
 
     /// Opens what `grip` is on; its own rights count, and nothing on the way to it.
-    fn open_as(&self, who: &Credentials, grip: &Grip, flags: OFlags) -> FopResult<std::os::fd::OwnedFd> {
+    fn open_as(&self, who: &Credentials, grip: &Grip, flags: OFlags) -> FopResult<OwnedFd> {
         let path = sys::proc_path(grip.as_fd());
         let _acting = self.identities.assume(who)?;
         Ok(self.with_descriptors(|| rustix::fs::open(&path, flags, Mode::empty()))?)
@@ -68,7 +94,11 @@ impl Brick {
     /// Ends an open; never fails for the caller.
     pub(crate) fn release(&self, client: ClientId, file: OpenFile) {
         let Some(last) = self.opens.remove(client, file.open) else { return };
-        if !last.parked.load(std::sync::atomic::Ordering::Acquire) {
+        if !last.parked.load(Ordering::Acquire) {
+            return;
+        }
+        let _held = self.objects.object(file.gfid);
+        if self.opens.of(file.gfid).is_some() || self.returning.awaited() {
             return;
         }
         let dropped =

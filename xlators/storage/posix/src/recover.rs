@@ -12,7 +12,7 @@ use rustix::io::Errno as Sys;
 use tracing::{info, warn};
 
 use crate::attr::is_dir;
-use crate::brick::{Brick, PARKED};
+use crate::brick::Brick;
 use crate::handle::{self, HandlePath};
 use crate::heal::STAGED_HANDLE;
 use crate::keys;
@@ -26,6 +26,7 @@ impl Brick {
         for name in names_in(self.staging.as_fd())? {
             self.recover_staged(&name).map_err(|error| error.with("staged", name.to_string_lossy()))?;
         }
+        self.look_for_records()?;
         self.recover_parked()?;
         for gfid in self.intents.left()? {
             self.recover_intent(gfid).map_err(|error| error.with("gfid", gfid))?;
@@ -102,19 +103,11 @@ impl Brick {
         }
     }
 
-    /// Content that was kept while it was open: nobody has it open now. Where the name was not taken after all, the handle
-    /// goes back.
+    /// Content that was kept while it was open: nobody has it open now, but a client of a server may come back for it. Where
+    /// the name was not taken after all, the handle goes back.
     fn recover_parked(&self) -> FopResult<()> {
-        let name = CString::new(PARKED).expect("no NUL");
-        let folder = match sys::open_name(
-            self.handles.as_fd(),
-            &name,
-            rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY,
-        ) {
-            Ok(folder) => folder,
-            Err(Sys::NOENT) => return Ok(()),
-            Err(errno) => return Err(errno.into()),
-        };
+        let kept = self.returning.may();
+        let Some(folder) = self.parked_folder()? else { return Ok(()) };
         for name in names_in(folder.as_fd())? {
             let Some(gfid) = handle::parse_gfid(name.to_bytes()) else { continue };
             let stat = sys::stat(At { dir: folder.as_fd(), path: &name })?;
@@ -122,7 +115,9 @@ impl Brick {
                 continue;
             }
             if stat.stx_nlink == 1 {
-                self.drop_parked(gfid, stat.stx_ino)?;
+                if !kept {
+                    self.drop_parked(gfid, stat.stx_ino)?;
+                }
                 continue;
             }
             let path = HandlePath::of(gfid);
@@ -179,7 +174,7 @@ impl Brick {
     }
 }
 
-fn names_in(folder: BorrowedFd<'_>) -> FopResult<Vec<CString>> {
+pub(crate) fn names_in(folder: BorrowedFd<'_>) -> FopResult<Vec<CString>> {
     let mut names = Vec::new();
     for entry in Listing::read_from(folder)? {
         let name = entry?.file_name().to_owned();

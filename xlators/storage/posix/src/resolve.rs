@@ -2,7 +2,7 @@
 //!
 //! Nothing here follows a link: the handles of directories are read and walked one name at a time, beneath the root.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use crate::attr::is_dir;
 use crate::brick::Brick;
 use crate::dirs::Dir;
 use crate::handle::{self, HandlePath};
+use crate::names::parked_path;
 use crate::opens::Open;
 use crate::sys::{self, At};
 
@@ -71,6 +72,8 @@ pub(crate) enum Object {
     Dir(Arc<Dir>),
     Handle(HandlePath),
     Open(Arc<Open>),
+    /// Without a name, kept for a client that may come back for it.
+    Parked(CString),
 }
 
 impl Object {
@@ -79,6 +82,7 @@ impl Object {
             Object::Dir(dir) => At::of(&dir.fd),
             Object::Handle(path) => brick.handle(path),
             Object::Open(open) => At::of(&open.fd),
+            Object::Parked(path) => At { dir: brick.handles.as_fd(), path },
         }
     }
 }
@@ -240,11 +244,21 @@ impl Brick {
         self.stat_open(dir.gfid)
     }
 
-    /// An object that has no name any more, through one of its opens.
+    /// An object that has no name any more, through one of its opens or where it is kept for one to come.
     fn stat_open(&self, gfid: Gfid) -> FopResult<Option<(Object, Statx)>> {
-        let Some(open) = self.opens.of(gfid) else { return Ok(None) };
-        let stat = sys::stat(At::of(&open.fd))?;
-        Ok(Some((Object::Open(open), stat)))
+        if let Some(open) = self.opens.of(gfid) {
+            let stat = sys::stat(At::of(&open.fd))?;
+            return Ok(Some((Object::Open(open), stat)));
+        }
+        if !self.returning.may() {
+            return Ok(None);
+        }
+        let path = parked_path(gfid);
+        match sys::stat(At { dir: self.handles.as_fd(), path: &path }) {
+            Ok(stat) => Ok(Some((Object::Parked(path), stat))),
+            Err(Sys::NOENT) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// A descriptor on the object `gfid`, good for calls as the caller.
@@ -253,11 +267,10 @@ impl Brick {
         let path = match object {
             Object::Dir(dir) => return Ok((Grip::Dir(dir), stat)),
             Object::Open(open) => return Ok((Grip::Open(open), stat)),
-            Object::Handle(path) => path,
+            Object::Handle(path) => path.as_c_str().to_owned(),
+            Object::Parked(path) => path,
         };
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let open = || rustix::fs::openat(&self.handles, path.as_c_str(), flags, rustix::fs::Mode::empty());
-        match self.with_descriptors(open) {
+        match self.open_path(&path) {
             Ok(fd) => Ok((Grip::Path(fd), stat)),
             // Its last name went in between.
             Err(Sys::NOENT) => match self.opens.of(gfid) {
@@ -266,6 +279,12 @@ impl Brick {
             },
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    /// A descriptor on what stands at `path` below the folder of the handles, for calls as the caller.
+    pub(crate) fn open_path(&self, path: &CStr) -> Result<OwnedFd, Sys> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        self.with_descriptors(|| rustix::fs::openat(&self.handles, path, flags, rustix::fs::Mode::empty()))
     }
 
     /// A descriptor on `target`: that of the open when there is one.
