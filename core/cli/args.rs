@@ -1,5 +1,6 @@
 //! The command line: every verb with what it takes.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use brickwork_api::options::{OptionValue, Seconds};
@@ -32,9 +33,12 @@ pub struct Globals {
     /// How long to wait for an answer of an instance
     #[arg(long, global = true, value_parser = duration, default_value = "10s", value_name = "TIME")]
     pub timeout: Duration,
-    /// Set by `mount` on the process it leaves in the background: it reports on its stdout
+    /// Set on the process that is left in the background: it reports on its stdout
     #[arg(long, global = true, hide = true)]
     pub daemonized: bool,
+    /// The command line behind the name of the command, to start it again
+    #[arg(skip)]
+    pub words: Vec<OsString>,
 }
 
 /// When to use colours.
@@ -53,8 +57,8 @@ pub enum Colour {
 pub enum Verb {
     /// Start a playground: a brick, a graph and a mount in one command, without root
     Dev(dev::Dev),
-    /// Mount the volume that a volfile describes
-    Mount(mount::Mount),
+    /// Mount a volume: one that bricks on other machines serve, or one that a volfile describes
+    Mount(Box<mount::Mount>),
     /// Unmount, and wait until the process behind the mount has ended
     Umount(umount::Umount),
     /// Show what runs, problems first
@@ -65,7 +69,7 @@ pub enum Verb {
     /// Check or format volfiles
     #[command(subcommand)]
     Volfile(volfile::Volfile),
-    /// Take care of brick directories
+    /// Serve bricks and take care of their directories
     #[command(subcommand)]
     Brick(brick::Brick),
     /// Show the types of xlators and their options

@@ -47,6 +47,9 @@ verb takes. Nothing was done.";
 "Something outside Brickwork said no: a full disk, a missing file, a limit. The message names the call's object and the
 system's own reason. Nothing is retried behind your back: remove the cause and run the command again.";
 
+    Interrupted = "E0003", Interrupted, "interrupted",
+"A signal (Ctrl-C, SIGTERM) ended the command while it waited. What it had begun was taken back.";
+
     NoInstance = "E0101", Unavailable, "no such instance is running",
 "Verbs that look at a running file system talk to its admin socket, in /run/brickwork (as root) or in
 $XDG_RUNTIME_DIR/brickwork (as a user). No process answers there under the asked name.
@@ -126,7 +129,7 @@ another directory. A mount whose process has died is removed by the next mount w
 "The file system was mounted, but asking the kernel about it (`statfs`) gave no answer in time. The mount was removed again.
 The log names what the brick was waiting for: usually a disk that does not answer.";
 
-    DaemonDied = "E0128", Failed, "the process ended before the mount was ready",
+    DaemonDied = "E0128", Failed, "the process ended before it was ready",
 "The background process stopped without saying why. Its log has the last words; run the same command with `--foreground` to
 see them at once.";
 
@@ -165,6 +168,44 @@ such a file system.";
     DevCommand = "E0152", Failed, "the command of --exec could not be started",
 "`--exec` runs its argument by `sh -c`, so a shell must be found in PATH. That the command itself fails is no error of `dev`:
 its exit code is then the exit code of `dev`.";
+
+    NoSuchVolume = "E0201", Failed, "no brick that was asked knows that volume",
+"The brick answers, but serves no client volfile for a volume of that name; the message lists those it has. Correct the name,
+or ask another machine. On the brick, `option client-volfile VOLUME=PATH` of its `protocol/server` volume names the volfile
+that clients get.";
+
+    VolumeSpec = "E0202", Usage, "a volume on other machines that cannot be read",
+"What is mounted is either a volfile that exists or a volume on other machines: `HOST:/VOLUME`, `HOST:PORT:/VOLUME`,
+`[2001:db8::1]:24007:/VOLUME`, `unix:/path/to.sock:/VOLUME`, or several machines of one volume, asked in their order:
+`vm1,vm2:/VOLUME`. Without a port it is 24007.";
+
+    OtherVersion = "E0203", Failed, "a brick speaks another version",
+"Client and brick have no version of the protocol in common, and the message shows both. Releases with the same first number
+understand each other. Upgrade the older side; bricks first.";
+
+    NotAdmitted = "E0204", Permission, "a brick does not let this client in",
+"The address, the user and password, or the certificate of this client is not one that the brick accepts: `auth.addr`,
+`auth.login` and the TLS options of its `protocol/server` volume. The brick's log names the address and what was missing.";
+
+    TlsRefused = "E0205", Failed, "no secure connection with a brick",
+"TLS could not be agreed upon: one side encrypts and the other does not, a certificate is not signed by an authority that the
+other side trusts, it is for another name, or it has expired. The message has the words of the library. For mounting a volume
+by its name, `-o ssl=on` with `ssl-ca-list`, `ssl-own-cert` and `ssl-private-key` say what this side uses.";
+
+    NoBrickThere = "E0206", Failed, "what answers there is no brick of Brickwork",
+"Something listens at the address but does not speak this protocol: another program, GlusterFS's own glusterd on port 24007,
+or something between that closes connections. Name the brick's port: `HOST:PORT:/VOLUME`.";
+
+    BrickUnreachable = "E0207", Unavailable, "a brick cannot be reached",
+"No connection to the brick: its process does not run, its machine is down, or a firewall is between. On the brick's machine,
+`brickwork brick status` shows what is served and on which port, and `journalctl -u brickwork-brick@NAME` why it stopped.
+
+A mount that is there already waits for its brick and carries on by itself; operations that wait longer than the bound of
+`protocol/client` answer ENOTCONN. At boot, `-o wait=30s` keeps trying until the first brick answers.";
+
+    NothingServed = "E0208", Config, "the volfile serves nothing",
+"`brickwork brick serve` starts graphs whose top is a `protocol/server` volume: it listens, and its subvolumes are what it
+serves. `volfiles/brick.vol` is one. A volfile without it is for `brickwork mount`.";
 
     ReloadRefused = "E0301", Config, "a reload was refused",
 "After SIGHUP the volfile was read again. It has errors, or an xlator did not take its new options. The running graph is

@@ -13,6 +13,7 @@ use tokio::process::{Child, Command};
 
 use crate::args::Globals;
 use crate::codes::Code;
+use crate::daemon::notify::Notify;
 use crate::daemon::signals::{Signal, Signals};
 use crate::daemon::{Ended, Order, Server, log, process};
 use crate::failure::{Exit, Failure, Outcome};
@@ -65,12 +66,12 @@ impl Dev {
                 .because("several bricks need cluster/distribute, which is not part of this version")
                 .next("leave --bricks out"));
         }
-        let options = crate::mount::words(&self.options)?;
-        log::start(self.log_format, "warn");
+        let options = crate::mount::words::fuse(&self.options)?;
+        log::start(self.log_format, None, "warn");
         let place = Place::make(self.keep)?;
         let order = self.order(globals, output, &place, options)?;
         process::prepare();
-        let runtime = self.threads.runtime()?;
+        let runtime = self.threads.runtime(process::MOUNT_WORKERS)?;
         let outcome = runtime.block_on(self.serve(order, &place, output, begun));
         // Threads of the pool that hang in a call of a broken disk must not keep the process.
         runtime.shutdown_background();
@@ -101,6 +102,8 @@ impl Dev {
             plan,
             points: vec![place.mount()],
             options,
+            wait: None,
+            notify: Notify::default(),
             pool_threads: self.threads.pool(),
         })
     }
@@ -108,7 +111,7 @@ impl Dev {
     async fn serve(&self, order: Order, place: &Place, output: Output, begun: Instant) -> Outcome {
         let mut signals = Signals::hear()?;
         let summary = Summary::of(&order, place);
-        let mut server = Server::start(order).await?;
+        let mut server = Server::start(order, &mut signals).await?;
         let outcome = match &self.exec {
             Some(command) => execute(&mut server, &mut signals, place, command).await,
             None => {

@@ -29,6 +29,8 @@ pub enum Exit {
     Config,
     /// 124: timed out.
     TimedOut,
+    /// 130: interrupted.
+    Interrupted,
     /// What a command run by `--exec` exited with.
     Of(u8),
 }
@@ -45,6 +47,7 @@ impl From<Exit> for u8 {
             Exit::Permission => 77,
             Exit::Config => 78,
             Exit::TimedOut => 124,
+            Exit::Interrupted => 130,
             Exit::Of(code) => code,
         }
     }
@@ -115,6 +118,23 @@ impl Failure {
         self
     }
 
+    /// The failure as helpers of other programs tell it: `PREFIX: reason [CODE]`, details on lines below.
+    #[must_use]
+    pub fn after(&self, prefix: &str) -> String {
+        let parts = &self.0;
+        let mut reasons = parts.message.lines();
+        let first = reasons.next().unwrap_or_default();
+        let mut text = format!("{prefix}: {first} [{}]", parts.code.as_str());
+        for reason in reasons {
+            text.push_str(&format!("\n  {reason}"));
+        }
+        match &parts.findings {
+            Some(findings) => text.push_str(&format!("\n{}", findings.trim_end())),
+            None => parts.details(&mut text).expect("writing to a string"),
+        }
+        text
+    }
+
     /// Which kind.
     #[must_use]
     pub fn code(&self) -> Code {
@@ -156,12 +176,20 @@ impl fmt::Display for Failure {
             return f.write_str(findings.trim_end());
         }
         write!(f, "error[{}]: {}", parts.code.as_str(), parts.message)?;
-        for (label, text) in [("where", &parts.place), ("why", &parts.why), ("next", &parts.hint)] {
+        parts.details(f)?;
+        write!(f, "\nFor more about this error: brickwork explain {}", parts.code.as_str())
+    }
+}
+
+impl Parts {
+    /// Where, why and what to do next, each on lines of its own.
+    fn details(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        for (label, text) in [("where", &self.place), ("why", &self.why), ("next", &self.hint)] {
             if let Some(text) = text {
-                write!(f, "\n  {label:<6}{}", text.trim_end().replace('\n', "\n        "))?;
+                write!(out, "\n  {label:<6}{}", text.trim_end().replace('\n', "\n        "))?;
             }
         }
-        write!(f, "\nFor more about this error: brickwork explain {}", parts.code.as_str())
+        Ok(())
     }
 }
 
@@ -197,6 +225,14 @@ mod tests {
             failure().to_string(),
             "error[E0131]: `/mnt/g1` is in use\n  why   EBUSY\n  next  stop it\n        or use `--lazy`\n\
              For more about this error: brickwork explain E0131"
+        );
+    }
+
+    #[test]
+    fn a_helper_tells_the_reason_with_its_code_behind_its_name() {
+        assert_eq!(
+            failure().after("mount.brickwork: vm:/gd1"),
+            "mount.brickwork: vm:/gd1: `/mnt/g1` is in use [E0131]\n  why   EBUSY\n  next  stop it\n        or use `--lazy`"
         );
     }
 

@@ -1,6 +1,7 @@
 //! The `brickwork` command: one file for each verb, and `daemon` for the process that serves.
 
 mod args;
+mod background;
 mod brick;
 mod client;
 mod codes;
@@ -11,12 +12,15 @@ mod dump;
 mod explain;
 mod failure;
 mod graph;
+mod helper;
 mod instance;
 mod mount;
 mod mountinfo;
 mod output;
 mod protocol;
 mod registry;
+mod remote;
+mod spec;
 mod stack;
 mod status;
 mod umount;
@@ -35,10 +39,14 @@ use failure::{Exit, Failure, Outcome};
 use output::Output;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    if helper::is_meant() {
+        return helper::main(|cli| run(cli, Output::new(&cli.globals)));
+    }
+    let mut cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
+    cli.globals.words = std::env::args_os().skip(1).collect();
     let output = Output::new(&cli.globals);
     match run(&cli, output) {
         Ok(exit) => exit.into(),
@@ -61,7 +69,7 @@ fn run(cli: &Cli, output: Output) -> Outcome {
         Verb::Status(status) => status.run(globals, output),
         Verb::Graph(graph) => graph.run(globals, output),
         Verb::Volfile(volfile) => volfile.run(output),
-        Verb::Brick(brick) => brick.run(output),
+        Verb::Brick(brick) => brick.run(globals, output),
         Verb::Xlator(xlator) => xlator.run(output),
         Verb::Dump(dump) => dump.run(globals, output),
         Verb::Explain(explain) => explain.run(output),

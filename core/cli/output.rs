@@ -102,6 +102,14 @@ impl Output {
     }
 }
 
+/// Prints a line on stdout.
+///
+/// # Errors
+/// A stdout that cannot be written to.
+pub fn line(text: &str) -> std::io::Result<()> {
+    writeln!(std::io::stdout(), "{text}")
+}
+
 /// The time now, as RFC 3339 in UTC.
 #[must_use]
 pub fn now() -> String {

@@ -59,11 +59,17 @@ pub struct InstanceReport {
     pub mounts: Vec<MountReport>,
     /// The directories it serves.
     pub bricks: Vec<BrickReport>,
+    /// What it serves to other machines.
+    #[serde(default)]
+    pub serving: Vec<ServingReport>,
+    /// The bricks on other machines that it uses.
+    #[serde(default)]
+    pub links: Vec<LinkReport>,
     /// The graph's name.
     pub graph: String,
     /// Counts the graphs of the process.
     pub generation: u64,
-    /// Bytes of the volume; `None` when it did not answer in time.
+    /// Bytes of the volume; `None` when it did not answer in time, and for a process that only serves others.
     pub capacity: Option<CapacityReport>,
     /// The only user who can use the mounts, when only one can.
     pub private_to_uid: Option<u32>,
@@ -96,6 +102,95 @@ pub struct BrickReport {
     pub name: String,
     /// Where.
     pub directory: PathBuf,
+}
+
+/// What a `protocol/server` volume says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServingReport {
+    /// Where it listens, as `address:port` or `unix:path`.
+    pub listening: Vec<String>,
+    /// The bricks it serves.
+    pub exports: Vec<ExportReport>,
+    /// Connections at the moment.
+    pub connections: u64,
+    /// Connections that were refused, since it started.
+    pub refused: u64,
+}
+
+/// A brick that is served to other machines.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ExportReport {
+    /// Its name.
+    pub name: String,
+    /// Counts its starts.
+    pub boot: u64,
+    /// What its memory of operations survives.
+    pub eos: String,
+    /// How full it is; `None` when it did not say so in time.
+    pub capacity: Option<CapacityReport>,
+    /// Its clients.
+    pub sessions: Vec<SessionReport>,
+}
+
+/// A client of a brick.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SessionReport {
+    /// Its identity.
+    pub client: String,
+    /// Its machine.
+    pub host: String,
+    /// Its process there.
+    pub pid: u32,
+    /// What the process calls itself.
+    pub process: String,
+    /// `attached`, or `detached` when it is waited for.
+    pub state: String,
+    /// How long it is in this state.
+    #[serde(alias = "since_s")]
+    pub since_seconds: f64,
+    /// Requests under way.
+    #[serde(alias = "in_flight")]
+    pub in_flight: u64,
+    /// Open files.
+    pub opens: u64,
+}
+
+impl SessionReport {
+    /// Whether the client is there.
+    #[must_use]
+    pub fn attached(&self) -> bool {
+        self.state == "attached"
+    }
+}
+
+/// What a `protocol/client` volume says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LinkReport {
+    /// The volume's name.
+    pub name: String,
+    /// `up`, `down` or `connecting`.
+    pub state: String,
+    /// The brick, as `host:port/subvolume`.
+    pub brick: String,
+    /// How long it is in this state.
+    #[serde(alias = "since_s")]
+    pub since_seconds: f64,
+    /// Why it is not up.
+    pub reason: Option<String>,
+    /// How often the connection was made again.
+    pub reconnects: u64,
+}
+
+impl LinkReport {
+    /// Whether the brick can be used.
+    #[must_use]
+    pub fn up(&self) -> bool {
+        self.state == "up"
+    }
 }
 
 /// How full a volume is.

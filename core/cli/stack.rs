@@ -1,6 +1,7 @@
 //! A volfile and what the command line changes in it: read, checked, ready to be built.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use brickwork_graph::check::{Checked, Overrides, check};
 use brickwork_graph::diagnostic::Look;
@@ -10,6 +11,7 @@ use brickwork_graph::volfile::Source;
 use crate::codes::Code;
 use crate::failure::Failure;
 use crate::registry;
+use crate::remote::Remote;
 
 /// What the command line changes in a volfile.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -44,6 +46,8 @@ pub enum Text {
     File(PathBuf),
     /// A text of this command, under a name for messages.
     BuiltIn(&'static str, &'static str),
+    /// What a brick gave, and where to ask for it again.
+    Fetched(Arc<Remote>, String),
 }
 
 /// A volfile and what changes in it.
@@ -62,7 +66,20 @@ impl Stack {
         match &self.text {
             Text::File(path) => path.display().to_string(),
             Text::BuiltIn(name, _) => (*name).to_owned(),
+            Text::Fetched(remote, _) => remote.name().to_owned(),
         }
+    }
+
+    /// This stack with what a brick gives now; a file is read anew by every check.
+    ///
+    /// # Errors
+    /// Those of [`Remote::fetch`].
+    pub async fn renewed(&self) -> Result<Stack, Failure> {
+        let text = match &self.text {
+            Text::Fetched(remote, _) => Text::Fetched(remote.clone(), remote.fetch(None).await?),
+            text => text.clone(),
+        };
+        Ok(Stack { text, overrides: self.overrides.clone() })
     }
 
     /// Reads and checks the volfile.
@@ -72,6 +89,7 @@ impl Stack {
     pub fn check(&self) -> Result<Checked, Failure> {
         let source = match &self.text {
             Text::BuiltIn(name, text) => Source::new(*name, *text),
+            Text::Fetched(remote, text) => Source::from_bytes(remote.name(), text.as_bytes()),
             Text::File(path) => read(path)?,
         };
         Ok(check(source, &registry::built_in(), &self.overrides))

@@ -1,5 +1,6 @@
 //! `brickwork status`: what runs, problems first.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::failure::{Exit, Failure, Outcome};
 use crate::instance::Runtime;
 use crate::mountinfo::{self, State};
 use crate::output::{Output, bytes, span, table};
-use crate::protocol::{InstanceReport, ProblemReport, Request};
+use crate::protocol::{InstanceReport, ProblemReport, Request, ServingReport};
 
 /// How long `status` waits for a mount point to say whether anybody serves it.
 const MOUNT_MAX: Duration = Duration::from_millis(500);
@@ -135,12 +136,25 @@ fn headline(heard: &Heard) -> String {
         Some(capacity) => format!("{} used of {}", bytes(capacity.used_bytes), bytes(capacity.total_bytes)),
         None => "use not known".to_owned(),
     };
-    let (mounts, up) = (report.mounts.len(), span(report.uptime_seconds as u64));
-    let plural = if mounts == 1 { "" } else { "s" };
-    format!(
-        "{}   {state}   {mounts} mount{plural} · {used} · up {up} · pid {} · version {}\n",
-        report.instance, report.pid, report.version
-    )
+    let does = match report.serving.as_slice() {
+        [] => format!("{} · {used}", counted(report.mounts.len(), "mount")),
+        serving => serves(serving),
+    };
+    let up = span(report.uptime_seconds as u64);
+    format!("{}   {state}   {does} · up {up} · pid {} · version {}\n", report.instance, report.pid, report.version)
+}
+
+fn serves(serving: &[ServingReport]) -> String {
+    let exports = || serving.iter().flat_map(|serving| &serving.exports);
+    let sessions = exports().flat_map(|export| &export.sessions).filter(|session| session.attached());
+    let clients: BTreeSet<&str> = sessions.map(|session| session.client.as_str()).collect();
+    let places: Vec<&str> = serving.iter().flat_map(|serving| &serving.listening).map(String::as_str).collect();
+    let (bricks, clients) = (counted(exports().count(), "brick"), counted(clients.len(), "client"));
+    format!("{bricks} · {clients} · listening at {}", places.join(" "))
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn tables(reports: &[&InstanceReport]) -> String {
@@ -158,12 +172,24 @@ fn tables(reports: &[&InstanceReport]) -> String {
         .flat_map(|report| report.bricks.iter().map(move |brick| (report, brick)))
         .map(|(report, brick)| [brick.name.clone(), report.instance.clone(), brick.directory.display().to_string()])
         .collect();
+    let links: Vec<[String; 5]> = reports
+        .iter()
+        .flat_map(|report| report.links.iter().map(move |link| (report, link)))
+        .map(|(report, link)| {
+            let state = if link.up() { "up".to_owned() } else { link.state.to_uppercase() };
+            let since = span(link.since_seconds as u64);
+            [link.name.clone(), report.instance.clone(), state, since, link.brick.clone()]
+        })
+        .collect();
     let mut text = String::new();
     if !mounts.is_empty() {
         text.push_str(&format!("\n{}", table(["MOUNT", "INSTANCE", "OPEN FILES", "WAITING"], &mounts)));
     }
     if !bricks.is_empty() {
         text.push_str(&format!("\n{}", table(["BRICK", "INSTANCE", "DIRECTORY"], &bricks)));
+    }
+    if !links.is_empty() {
+        text.push_str(&format!("\n{}", table(["BRICK", "INSTANCE", "STATE", "SINCE", "AT"], &links)));
     }
     text
 }

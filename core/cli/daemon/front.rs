@@ -15,8 +15,9 @@ use crate::codes::Code;
 use crate::failure::Failure;
 use crate::protocol::MountReport;
 
-/// The type whose presence means that the graph keeps the locks of applications.
-const LOCKS: &str = "features/locks";
+/// The types whose presence means that the graph keeps the locks of applications, here or in the brick. A brick that
+/// keeps none refuses them: better than locks that only this machine sees.
+const LOCKS: [&str; 2] = ["features/locks", super::CLIENT];
 
 /// Where the mounts find the running graph.
 ///
@@ -55,7 +56,7 @@ impl Roots for Root {
     }
 
     fn keeps_locks(&self) -> bool {
-        self.load().graph().nodes().iter().any(|node| node.kind.name == LOCKS)
+        self.load().graph().nodes().iter().any(|node| LOCKS.contains(&node.kind.name))
     }
 }
 

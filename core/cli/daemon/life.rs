@@ -7,56 +7,73 @@ use brickwork_graph::graph::{Graph, GraphError};
 use brickwork_graph::plan::Plan;
 use brickwork_graph::swap::Slot;
 use brickwork_mount::Mount;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::DRAIN_MAX;
 use crate::codes::Code;
 use crate::failure::Failure;
 
+/// Whether the volume can serve, as far as it has said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Word {
+    /// It has said nothing. What stands on disks of this machine has nothing to say while all is well.
+    #[default]
+    None,
+    /// It can.
+    Up,
+    /// It cannot, and why.
+    Down(String),
+}
+
 /// What came up from the graph, and who else is to hear it.
 #[derive(Debug, Default)]
-pub struct Heard(Mutex<Inner>);
-
-#[derive(Debug, Default)]
-struct Inner {
-    down: Option<String>,
-    mounts: Vec<Weak<Mount>>,
+pub struct Heard {
+    word: watch::Sender<Word>,
+    mounts: Mutex<Vec<Weak<Mount>>>,
 }
 
 impl Heard {
     /// Why the volume cannot serve, when it cannot.
     pub fn down(&self) -> Option<String> {
-        self.inner().down.clone()
+        match &*self.word.borrow() {
+            Word::Down(reason) => Some(reason.clone()),
+            Word::None | Word::Up => None,
+        }
+    }
+
+    /// Its last word, and each that comes.
+    pub fn words(&self) -> watch::Receiver<Word> {
+        self.word.subscribe()
     }
 
     /// Hands on to `mount` what the kernel must be told.
     pub fn tell(&self, mount: &Arc<Mount>) {
-        let mut inner = self.inner();
-        inner.mounts.retain(|mount| mount.strong_count() > 0);
-        inner.mounts.push(Arc::downgrade(mount));
+        let mut mounts = self.mounts();
+        mounts.retain(|mount| mount.strong_count() > 0);
+        mounts.push(Arc::downgrade(mount));
     }
 
     fn hear(&self, event: &Event) {
         match event {
             Event::ChildDown { reason } => {
                 tracing::error!(reason, "the volume cannot serve");
-                self.inner().down = Some(reason.clone());
+                self.word.send_replace(Word::Down(reason.clone()));
             }
             Event::ChildUp => {
-                if self.inner().down.take().is_some() {
+                if matches!(self.word.send_replace(Word::Up), Word::Down(_)) {
                     tracing::info!("the volume serves again");
                 }
             }
             event => {
                 // Not under the mutex: a mount may do anything with it.
-                let mounts: Vec<_> = self.inner().mounts.iter().filter_map(Weak::upgrade).collect();
+                let mounts: Vec<_> = self.mounts().iter().filter_map(Weak::upgrade).collect();
                 mounts.iter().for_each(|mount| mount.notify(event));
             }
         }
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn mounts(&self) -> MutexGuard<'_, Vec<Weak<Mount>>> {
+        self.mounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

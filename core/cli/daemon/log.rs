@@ -14,9 +14,13 @@ pub enum Format {
     Json,
 }
 
-/// Starts logging what is at least `least`, or what BRICKWORK_LOG says (`debug`, `info,brickwork_fuse=trace`).
-pub fn start(format: Format, least: &str) {
-    let filter = EnvFilter::try_from_env("BRICKWORK_LOG").unwrap_or_else(|_| EnvFilter::new(least));
+/// Starts logging what the command line `asked` for; else what BRICKWORK_LOG says (`debug`, `info,brickwork_fuse=trace`);
+/// else what is at least `least`.
+pub fn start(format: Format, asked: Option<&str>, least: &str) {
+    let filter = match asked {
+        Some(asked) => EnvFilter::new(asked),
+        None => EnvFilter::try_from_env("BRICKWORK_LOG").unwrap_or_else(|_| EnvFilter::new(least)),
+    };
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match format {
         Format::Json => lines.json().flatten_event(true).try_init(),

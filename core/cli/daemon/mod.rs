@@ -1,4 +1,5 @@
-//! A process that serves: one graph, mounted at one or more places, with an admin socket beside it.
+//! A process that serves: one graph, mounted at one or more places or served to other machines, with an admin socket
+//! beside it.
 //!
 //! [`Server`] owns all of it. Everything that changes it happens in [`Server::drive`], one thing after the other: a
 //! request of a command, a signal, the end of a mount. So no two changes ever meet.
@@ -7,10 +8,12 @@ pub mod admin;
 mod front;
 mod life;
 pub mod log;
+pub mod notify;
 pub mod process;
 mod reload;
 mod report;
 pub mod signals;
+mod up;
 
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -34,6 +37,7 @@ use admin::{Admin, Command, QUEUE_MAX};
 pub use front::mount_failure;
 use front::{Front, Root};
 use life::{Heard, start_graph, stop_graph};
+use notify::Notify;
 use signals::{Signal, Signals};
 
 /// How long a mount may take to answer before it counts as failed.
@@ -46,8 +50,13 @@ pub const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// Mounts of one process.
 pub const MOUNTS_MAX: usize = 64;
 
+/// The type that serves bricks to other machines.
+pub const SERVER: &str = "protocol/server";
+/// The type that stands for a brick on another machine.
+pub const CLIENT: &str = "protocol/client";
+
 /// What to serve, and where.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Order {
     /// The name that this instance would like.
     pub instance: String,
@@ -55,10 +64,14 @@ pub struct Order {
     pub stack: Stack,
     /// What the volfile asks for.
     pub plan: Plan,
-    /// Where to mount it.
+    /// Where to mount it; nowhere when the graph serves other machines.
     pub points: Vec<PathBuf>,
     /// What `-o` said.
     pub options: FuseOptions,
+    /// How long to wait for the first brick on another machine; without it, the first reason why not is the last.
+    pub wait: Option<Duration>,
+    /// Who hears how far the process is.
+    pub notify: Notify,
     /// Threads of the pool, for reports.
     pub pool_threads: usize,
 }
@@ -78,6 +91,7 @@ pub struct Server {
     reloads: ReloadReport,
     started: Instant,
     pool_threads: usize,
+    notify: Notify,
     admin: Admin,
     // Dropped last: the name is free when nothing of this instance is left.
     claim: Claim,
@@ -98,8 +112,9 @@ impl Server {
     /// Builds and starts the graph, mounts it, and returns when every mount answers through the kernel.
     ///
     /// # Errors
-    /// The first thing that did not work; what was begun before it is undone.
-    pub async fn start(order: Order) -> Result<Server, Failure> {
+    /// The first thing that did not work, or `Interrupted` by a signal while it waited for a brick; what was begun
+    /// before it is undone.
+    pub async fn start(order: Order, signals: &mut Signals) -> Result<Server, Failure> {
         let started = Instant::now();
         let claim = Runtime::find().claim(&order.instance)?;
         let (sender, commands) = mpsc::channel(QUEUE_MAX);
@@ -120,11 +135,19 @@ impl Server {
             reloads: ReloadReport::default(),
             started,
             pool_threads: order.pool_threads,
+            notify: order.notify,
             admin,
             claim,
         };
-        match server.mount_all(&order.points, &order.options, &host, &tell_ended).await {
-            Ok(()) => Ok(server),
+        let started = match server.wait_until_up(order.wait, signals).await {
+            Ok(()) => server.mount_all(&order.points, &order.options, &host, &tell_ended).await,
+            Err(failure) => Err(failure),
+        };
+        match started {
+            Ok(()) => {
+                server.notify.ready(&server.summary());
+                Ok(server)
+            }
             Err(failure) => {
                 server.stop(true).await;
                 Err(failure)
@@ -163,6 +186,7 @@ impl Server {
 
     /// Serves until `until` is done, the process is told to stop, or the last mount is gone. Can be called again.
     pub async fn drive<F: Future>(&mut self, signals: &mut Signals, mut until: Pin<&mut F>) -> Ended<F::Output> {
+        let mut beat = self.notify.beat();
         loop {
             tokio::select! {
                 done = &mut until => return Ended::Done(done),
@@ -178,6 +202,8 @@ impl Server {
                     Signal::User1 => self.dump_to_file().await,
                     Signal::Interrupt | Signal::Terminate => return Ended::Told(signal),
                 },
+                // From here, so that a driver that is stuck is noticed.
+                () = beat.next() => self.notify.alive(&self.summary()),
             }
         }
     }
@@ -219,10 +245,24 @@ impl Server {
 }
 
 impl Server {
-    /// Unmounts everything and ends. Files that are still open on it may finish for [`STOP_MAX`], unless `at_once`.
+    /// Unmounts everything and ends. Files that are still open on it may finish for [`STOP_MAX`], unless `at_once`;
+    /// what clients on other machines have asked for is answered.
     ///
     /// Answers whether everything ended by itself.
     pub async fn stop(mut self, at_once: bool) -> bool {
+        self.notify.stopping();
+        let notify = std::mem::take(&mut self.notify);
+        let mut beat = notify.beat();
+        let mut stopped = Box::pin(self.stop_all(at_once));
+        loop {
+            tokio::select! {
+                clean = &mut stopped => return clean,
+                () = beat.next() => notify.alive("stopping"),
+            }
+        }
+    }
+
+    async fn stop_all(mut self, at_once: bool) -> bool {
         // Whoever asks from now on hears that the instance is stopping.
         self.commands.close();
         while self.commands.try_recv().is_ok() {}

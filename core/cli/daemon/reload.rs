@@ -1,4 +1,4 @@
-//! SIGHUP: the volfile is read again, and new values of options that can change in place are given to the running graph.
+//! SIGHUP: the volfile is read again, or fetched again from a brick, and new values of options that can change in place are given to the running graph.
 //! Whatever does not allow that leaves the graph as it was, and says so.
 
 use std::collections::BTreeSet;
@@ -14,8 +14,8 @@ use crate::failure::Failure;
 impl Server {
     /// Reads the volfile again and applies what changed, or logs why not.
     pub(super) async fn reload(&mut self) {
-        self.reloads.count += 1;
-        self.reloads.refused = match self.apply() {
+        self.notify.reloading();
+        self.reloads.refused = match self.apply().await {
             Ok(changed) => {
                 tracing::info!(volfile = self.stack.name(), changed, "reloaded");
                 None
@@ -26,21 +26,26 @@ impl Server {
                 Some(failure)
             }
         };
+        // Behind the outcome: whoever waits for the count finds it.
+        self.reloads.count += 1;
+        self.notify.ready(&self.summary());
     }
 
     /// Answers how many options changed.
-    fn apply(&mut self) -> Result<usize, Failure> {
+    async fn apply(&mut self) -> Result<usize, Failure> {
         let refused = |failure: Failure| {
             Failure::new(Code::ReloadRefused, failure.message())
                 .because(failure.why().unwrap_or("the volfile has errors"))
         };
-        let (plan, _) = self.stack.plan(Look::default()).map_err(refused)?;
+        let stack = self.stack.renewed().await.map_err(refused)?;
+        let (plan, _) = stack.plan(Look::default()).map_err(refused)?;
         let changed = changes(&self.plan, &plan)?;
         self.root.load().graph().reconfigure(&plan).map_err(|error| match error {
             GraphError::OtherShape => Failure::new(Code::NeedsSwitch, error.to_string()),
             _ => Failure::new(Code::ReloadRefused, error.to_string()),
         })?;
         self.plan = plan;
+        self.stack = stack;
         Ok(changed)
     }
 }
@@ -59,7 +64,7 @@ fn changes(old: &Plan, new: &Plan) -> Result<usize, Failure> {
             changed += 1;
             if !old.kind.options.iter().any(|spec| spec.matches(key) && spec.live) {
                 let what = format!("`{key}` of `{}` cannot change while it runs", old.name);
-                return Err(Failure::new(Code::NeedsSwitch, what).at(&new.place).next("unmount and mount again"));
+                return Err(Failure::new(Code::NeedsSwitch, what).at(&new.place).next("start the process again"));
             }
         }
     }

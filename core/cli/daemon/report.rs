@@ -14,11 +14,12 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
-use super::{Server, admin};
+use super::{CLIENT, SERVER, Server, admin};
 use crate::failure::Failure;
+use crate::output::span;
 use crate::protocol::{
-    BrickReport, CapacityReport, DumpReport, GraphReport, InstanceReport, MountReport, ProblemReport, ProcessReport,
-    ReloadReport, XlatorReport,
+    BrickReport, CapacityReport, DumpReport, GraphReport, InstanceReport, LinkReport, MountReport, ProblemReport,
+    ProcessReport, ReloadReport, ServingReport, XlatorReport,
 };
 use crate::version::VERSION;
 
@@ -54,6 +55,11 @@ impl Server {
             started: self.started,
             pool_threads: self.pool_threads,
         }
+    }
+
+    /// One line about what it does, for a service manager.
+    pub(super) fn summary(&self) -> String {
+        summary(self.root.load().graph(), self.points(), self.heard.down())
     }
 
     /// Answers by `report` in a task of its own.
@@ -95,13 +101,22 @@ fn write_private(path: &std::path::Path, text: &str) -> std::io::Result<()> {
 impl Questions {
     /// For `status`.
     pub async fn status(self) -> InstanceReport {
-        let capacity = capacity(&self.running).await;
+        let mut serving = serving(self.running.graph());
+        let links = links(self.running.graph());
+        let (capacity, silent) = if serving.is_empty() {
+            let capacity = capacity(self.running.clone()).await;
+            (capacity, capacity.is_none().then(|| "the volume".to_owned()))
+        } else {
+            (None, self.fill(&mut serving).await)
+        };
         InstanceReport {
             pid: std::process::id(),
             version: VERSION.to_owned(),
             uptime_seconds: self.started.elapsed().as_secs_f64(),
-            problems: self.problems(capacity.is_none()),
+            problems: self.problems(silent, &links),
             bricks: self.bricks(),
+            serving,
+            links,
             graph: self.root_name(),
             generation: self.running.generation(),
             capacity,
@@ -109,6 +124,25 @@ impl Questions {
             mounts: self.mounts,
             instance: self.instance,
         }
+    }
+
+    /// Asks every brick that is served how full it is, all at the same time; answers the first that did not say so.
+    async fn fill(&self, serving: &mut [ServingReport]) -> Option<String> {
+        let nodes = self.running.graph().nodes();
+        let mut asked = Vec::new();
+        for export in serving.iter_mut().flat_map(|serving| &mut serving.exports) {
+            if let Some(node) = nodes.iter().find(|node| *node.name == *export.name) {
+                asked.push((tokio::spawn(capacity(node.xlator.clone())), export));
+            }
+        }
+        let mut silent = None;
+        for (answer, export) in asked {
+            export.capacity = answer.await.ok().flatten();
+            if export.capacity.is_none() && silent.is_none() {
+                silent = Some(format!("brick `{}`", export.name));
+            }
+        }
+        silent
     }
 
     /// For `graph show`.
@@ -159,20 +193,22 @@ impl Questions {
         bricks.filter_map(report).collect()
     }
 
-    fn problems(&self, silent: bool) -> Vec<ProblemReport> {
-        let mut problems = Vec::new();
-        if let Some(reason) = &self.down {
-            problems.push(ProblemReport {
+    fn problems(&self, silent: Option<String>, links: &[LinkReport]) -> Vec<ProblemReport> {
+        let mut problems: Vec<ProblemReport> = links.iter().filter(|link| !link.up()).map(link_problem).collect();
+        match (&self.down, silent) {
+            // The links say it better.
+            _ if !problems.is_empty() => {}
+            (Some(reason), _) => problems.push(ProblemReport {
                 what: format!("the volume cannot serve: {reason}"),
                 effect: "file operations answer EIO or wait".to_owned(),
                 next: "repair what the reason names; it serves again by itself".to_owned(),
-            });
-        } else if silent {
-            problems.push(ProblemReport {
-                what: format!("the volume did not answer within {CAPACITY_MAX:?}"),
-                effect: "programs that use the mount may hang".to_owned(),
+            }),
+            (None, Some(silent)) => problems.push(ProblemReport {
+                what: format!("{silent} did not answer within {CAPACITY_MAX:?}"),
+                effect: "programs that use it may hang".to_owned(),
                 next: "look at the disk below the brick (dmesg)".to_owned(),
-            });
+            }),
+            (None, None) => {}
         }
         if let Some(failure) = &self.reloads.refused {
             problems.push(ProblemReport {
@@ -207,14 +243,77 @@ fn shown(volume: &PlannedVolume) -> Map<String, Value> {
     volume.options.iter().map(entry).collect()
 }
 
-/// Asks the volume how full it is; `None` when it does not say so in time.
-async fn capacity(running: &Arc<Running>) -> Option<CapacityReport> {
+/// What the `protocol/server` volumes of `graph` say of themselves.
+fn serving(graph: &Graph) -> Vec<ServingReport> {
+    let servers = graph.nodes().iter().filter(|node| node.kind.name == SERVER);
+    servers.map(told).collect()
+}
+
+/// What the `protocol/client` volumes of `graph` say of themselves.
+fn links(graph: &Graph) -> Vec<LinkReport> {
+    let clients = graph.nodes().iter().filter(|node| node.kind.name == CLIENT);
+    clients.map(|node| LinkReport { name: node.name.to_string(), ..told(node) }).collect()
+}
+
+fn told<T: Default + serde::de::DeserializeOwned>(node: &Node) -> T {
+    serde_json::from_value(node.xlator.status()).unwrap_or_else(|error| {
+        tracing::warn!(volume = &*node.name, %error, "a volume tells of itself in words that are not known");
+        T::default()
+    })
+}
+
+fn link_problem(link: &LinkReport) -> ProblemReport {
+    let since = span(link.since_seconds as u64);
+    let (state, reason) = match (link.state.as_str(), &link.reason) {
+        ("down", Some(reason)) => ("down", reason.as_str()),
+        ("down", None) => ("down", "no reason is known"),
+        (_, Some(reason)) => ("not connected", reason.as_str()),
+        (_, None) => ("not connected", "it is being connected to"),
+    };
+    ProblemReport {
+        what: format!("brick `{}` ({}) {state} for {since}: {reason}", link.name, link.brick),
+        effect:
+            "file operations on it wait, and answer ENOTCONN when they waited too long; what was under way goes on \
+                 when it is back"
+                .to_owned(),
+        next:
+            "on its machine: brickwork brick status, systemctl start brickwork-brick@NAME  ·  brickwork explain E0207"
+                .to_owned(),
+    }
+}
+
+/// One line about what `graph` does, for a service manager.
+fn summary<'a>(graph: &Graph, mounts: impl Iterator<Item = &'a std::path::Path>, down: Option<String>) -> String {
+    let mut parts: Vec<String> = serving(graph)
+        .iter()
+        .map(|serving| {
+            let sessions = serving.exports.iter().flat_map(|export| &export.sessions);
+            let mut clients: Vec<_> =
+                sessions.filter(|session| session.attached()).map(|session| session.client.as_str()).collect();
+            clients.sort_unstable();
+            clients.dedup();
+            let names: Vec<_> = serving.exports.iter().map(|export| export.name.as_str()).collect();
+            let count = clients.len();
+            let plural = if count == 1 { "" } else { "s" };
+            format!("serving {} at {}, {count} client{plural}", names.join(" "), serving.listening.join(" "))
+        })
+        .collect();
+    let mounts: Vec<_> = mounts.map(|mount| mount.display().to_string()).collect();
+    if !mounts.is_empty() {
+        parts.push(format!("mounted at {}", mounts.join(" ")));
+    }
+    parts.extend(down.map(|reason| format!("cannot serve: {reason}")));
+    // The protocol has lines.
+    parts.join("; ").replace('\n', " ")
+}
+
+/// Asks `volume` how full it is; `None` when it does not say so in time.
+async fn capacity(volume: Arc<dyn Xlator>) -> Option<CapacityReport> {
     let host: Arc<dyn Host> = Arc::new(TokioHost::new(tokio::runtime::Handle::current()));
-    let running = running.clone();
     // In a task of its own: a fop that was started is polled to its end, also when nobody waits for it any more.
     let asked = tokio::spawn(async move {
         let cx = Cx::internal(ClientId::random(), host);
-        running.statfs(&cx, &StatfsReq { gfid: Gfid::ROOT, xdata: Xdata::EMPTY }).await
+        volume.statfs(&cx, &StatfsReq { gfid: Gfid::ROOT, xdata: Xdata::EMPTY }).await
     });
     let stat = tokio::time::timeout(CAPACITY_MAX, asked).await.ok()?.ok()?.ok()?.stat;
     Some(CapacityReport {

@@ -43,6 +43,22 @@ impl Signals {
         })
     }
 
+    /// Waits for `work`; gives it up when the process is told to stop.
+    ///
+    /// # Errors
+    /// `Interrupted`.
+    pub async fn unless_told<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Failure> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return Ok(done),
+                signal = self.next() => if matches!(signal, Signal::Interrupt | Signal::Terminate) {
+                    return Err(Failure::new(Code::Interrupted, "interrupted while waiting for a brick"));
+                }
+            }
+        }
+    }
+
     /// The next signal.
     pub async fn next(&mut self) -> Signal {
         // The streams of tokio end only with the runtime.
