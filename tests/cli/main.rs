@@ -5,9 +5,11 @@ mod common;
 
 mod checks;
 mod dev;
+mod helper;
 mod json;
 mod mounts;
 mod rootless;
 mod signals;
+mod systemd;
 mod world;
 mod wrong;

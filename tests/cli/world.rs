@@ -143,10 +143,76 @@ impl World {
         self.run(fixed.iter().chain(more))
     }
 
+    /// Serves `brick.vol`, the brick folder behind a unix socket, in the background; clients may ask for `gd1`.
+    pub fn serve(&self, options: &str) -> Done {
+        self.write("brick.vol", &self.brick_volfile(options));
+        self.write("gd1.vol", &self.client_volfile("    option reconnect-wait 5s\n"));
+        self.run(["brick", "serve", "brick.vol", "--background", "--pid-file", "brick.pid", "--log-file", "brick.log"])
+    }
+
+    /// A volfile that serves the brick folder behind a unix socket, with `options` for protocol/server.
+    pub fn brick_volfile(&self, options: &str) -> String {
+        let (socket, gd1) = (self.path("sock"), self.path("gd1.vol"));
+        let server = format!(
+            "\nvolume server\n    type protocol/server\n    option transport-type unix\n    \
+             option transport.socket.listen-path {}\n    option auth.addr.stats.allow *\n    \
+             option client-volfile gd1={}\n{options}    subvolumes stats\nend-volume\n",
+            socket.display(),
+            gd1.display()
+        );
+        self.volfile("") + &server
+    }
+
+    /// The volfile of a client of that brick, with `options` for protocol/client.
+    pub fn client_volfile(&self, options: &str) -> String {
+        format!(
+            "volume b1\n    type protocol/client\n    option transport-type unix\n    \
+             option transport.socket.connect-path {}\n    option remote-subvolume stats\n{options}end-volume\n",
+            self.path("sock").display()
+        )
+    }
+
+    /// How the volume `name` of that brick is mounted by its name.
+    pub fn spec(&self, name: &str) -> String {
+        format!("unix:{}:/{name}", self.path("sock").display())
+    }
+
+    /// Runs the command as `mount.brickwork`, as mount(8) does.
+    pub fn helper<S: AsRef<std::ffi::OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Done {
+        let link = self.path("mount.brickwork");
+        if !link.is_symlink() {
+            std::os::unix::fs::symlink(&self.program, &link).expect("a link");
+        }
+        let mut helper = Command::new(link);
+        helper.args(words).current_dir(self.folder.path()).stdin(Stdio::null());
+        for (name, value) in self.command().get_envs() {
+            match value {
+                Some(value) => helper.env(name, value),
+                None => helper.env_remove(name),
+            };
+        }
+        Done::of(&mut helper)
+    }
+
     /// The serving process of [`World::mount`].
     pub fn process(&self) -> Option<std::os::fd::OwnedFd> {
-        let pid = std::fs::read_to_string(self.path("pid")).ok()?.trim().parse().ok()?;
+        self.process_of("pid")
+    }
+
+    /// The process whose number stands in the file `name`.
+    pub fn process_of(&self, name: &str) -> Option<std::os::fd::OwnedFd> {
+        let pid = std::fs::read_to_string(self.path(name)).ok()?.trim().parse().ok()?;
         pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()
+    }
+
+    /// The process of [`World::serve`].
+    pub fn brick(&self) -> std::os::fd::OwnedFd {
+        self.process_of("brick.pid").expect("the brick runs")
+    }
+
+    /// Sends `signal` to the process of [`World::serve`].
+    pub fn signal_brick(&self, signal: Signal) {
+        pidfd_send_signal(&self.brick(), signal).expect("a signal");
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -165,7 +231,8 @@ impl World {
             if let Some(answer) = answer() {
                 return answer;
             }
-            assert!(begun.elapsed() < PATIENCE, "in {PATIENCE:?} not: {what}\nlog: {}", self.log());
+            let log = || std::fs::read_to_string(self.path("log")).unwrap_or_default();
+            assert!(begun.elapsed() < PATIENCE, "in {PATIENCE:?} not: {what}\nlog: {}", log());
             std::thread::yield_now();
         }
     }
@@ -174,7 +241,7 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         // What a failed test left mounted without a pid file ends when its mount is taken away, below.
-        if let Some(process) = self.process() {
+        for process in ["pid", "brick.pid"].into_iter().filter_map(|name| self.process_of(name)) {
             // It may have ended by itself.
             let _ = pidfd_send_signal(&process, Signal::KILL);
             assert!(common::ended(&process) || std::thread::panicking(), "a killed process ends");
