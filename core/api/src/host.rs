@@ -21,16 +21,14 @@ pub trait Host: Send + Sync + fmt::Debug {
     /// Runs `task` to its end beside the caller.
     fn spawn(&self, task: BoxFuture<'static, ()>);
 
-    /// Whether the calling thread can be spared while it waits for a disk; each yes is followed by one
-    /// [`Host::end_wait`]. [`waiting`] asks.
+    /// Runs `work`, which waits for a disk, on the calling thread and answers yes, if the thread can be spared for that
+    /// long; else does nothing and answers no. [`waiting`] asks.
     ///
     /// No unless a host knows how many threads it must keep free.
-    fn begin_wait(&self) -> bool {
+    fn wait_here(&self, work: &mut dyn FnMut()) -> bool {
+        let _ = work;
         false
     }
-
-    /// Ends a wait that [`Host::begin_wait`] allowed.
-    fn end_wait(&self) {}
 }
 
 /// Runs `work`, which waits for a disk as long as one transfer takes, and returns what it returned: on the calling
@@ -41,24 +39,13 @@ pub trait Host: Send + Sync + fmt::Debug {
 /// # Errors
 /// As [`blocking`].
 pub async fn waiting<T: Send + 'static>(host: &dyn Host, work: impl FnOnce() -> T + Send + 'static) -> FopResult<T> {
-    match Wait::begin(host) {
-        Some(_here) => Ok(work()),
-        None => blocking(host, work).await,
-    }
-}
-
-/// A wait that a host allowed; ends when dropped.
-struct Wait<'a>(&'a dyn Host);
-
-impl<'a> Wait<'a> {
-    fn begin(host: &'a dyn Host) -> Option<Wait<'a>> {
-        host.begin_wait().then(|| Wait(host))
-    }
-}
-
-impl Drop for Wait<'_> {
-    fn drop(&mut self) {
-        self.0.end_wait();
+    let mut work = Some(work);
+    let mut done = None;
+    let here = host.wait_here(&mut || done = work.take().map(|work| work()));
+    match (here, done, work) {
+        (true, Some(done), None) => Ok(done),
+        (false, None, Some(work)) => blocking(host, work).await,
+        _ => panic!("the host said {here} to a wait and did otherwise"),
     }
 }
 

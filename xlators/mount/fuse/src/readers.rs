@@ -33,14 +33,32 @@ impl Host for Readers {
         self.host.spawn(task);
     }
 
-    fn begin_wait(&self) -> bool {
-        // Relaxed: a count, which guards nothing but itself.
-        let one_more = |waiting| (waiting < self.waiting_max).then_some(waiting + 1);
-        self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
+    fn wait_here(&self, work: &mut dyn FnMut()) -> bool {
+        // A fop that waited for something else goes on as a task, and whoever runs that is none of the readers.
+        if tokio::task::try_id().is_some() {
+            return self.host.wait_here(work);
+        }
+        let Some(_lent) = Lent::one_of(self) else { return false };
+        work();
+        true
     }
+}
 
-    fn end_wait(&self) {
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
+/// A reader that waits; it is free again when dropped, also by a panic.
+struct Lent<'a>(&'a Readers);
+
+impl<'a> Lent<'a> {
+    fn one_of(readers: &'a Readers) -> Option<Lent<'a>> {
+        // Relaxed: a count, which guards nothing but itself.
+        let one_more = |waiting| (waiting < readers.waiting_max).then_some(waiting + 1);
+        readers.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        Some(Lent(readers))
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -52,8 +70,14 @@ mod tests {
     use std::thread;
 
     fn lent(count: usize) -> usize {
-        let readers = Readers::of(TestHost::new(), count);
-        (0..100).take_while(|_| readers.begin_wait()).count()
+        waits_within_waits(&Readers::of(TestHost::new(), count))
+    }
+
+    /// How many may wait at once: each waits while the next one asks.
+    fn waits_within_waits(readers: &Readers) -> usize {
+        let mut inner = 0;
+        let waited = readers.wait_here(&mut || inner = waits_within_waits(readers));
+        inner + usize::from(waited)
     }
 
     #[test]
@@ -67,9 +91,7 @@ mod tests {
         let place = |readers: &Readers| block_on(waiting(readers, || thread::current().id())).unwrap();
         let here = thread::current().id();
         assert_eq!(place(&readers), here);
-        assert!(readers.begin_wait());
-        assert_ne!(place(&readers), here);
-        readers.end_wait();
+        assert!(readers.wait_here(&mut || assert_ne!(place(&readers), here)));
         assert_eq!(place(&readers), here);
     }
 
@@ -78,6 +100,6 @@ mod tests {
         let readers = Readers::of(TestHost::new(), 2);
         let panics = || block_on(waiting(&*readers, || panic!("told to"))).unwrap();
         assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
-        assert!(readers.begin_wait());
+        assert_eq!(waits_within_waits(&readers), 1);
     }
 }

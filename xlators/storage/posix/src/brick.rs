@@ -19,6 +19,7 @@ use crate::dirs::{Dir, Dirs};
 use crate::handle::HandlePath;
 use crate::identity::Identities;
 use crate::intents::Intents;
+use crate::io::Waits;
 use crate::keys::Keys;
 use crate::locks::Stripes;
 use crate::opens::Opens;
@@ -79,6 +80,7 @@ pub(crate) struct Brick {
     pub(crate) buffers: Buffers,
     pub(crate) settings: RwLock<Settings>,
     pub(crate) returning: Returning,
+    pub(crate) waits: Waits,
     /// Every change that somebody could have noticed gets a time of its own.
     pub(crate) fine_timestamps: bool,
     /// Less space is free than `reserve`.
@@ -147,6 +149,7 @@ impl Brick {
             buffers: Buffers::new(),
             settings: RwLock::new(Settings::of(options)),
             returning: Returning::default(),
+            waits: Waits::default(),
             full: AtomicBool::new(false),
             reserved: AtomicU64::new(0),
             no_unnamed: AtomicBool::new(false),

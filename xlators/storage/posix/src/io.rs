@@ -7,7 +7,8 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 
 use brickwork_api::{
     Attr, Bytes, CopyFileRangeReq, Cx, Errno, FallocateMode, FopError, FopResult, OpenFile, SeekReq, SeekWhat,
@@ -29,6 +30,13 @@ const ZEROS: usize = 128 << 10;
 /// Longest buffered write, in bytes, that never asks for a thread to wait on. A longer one takes as long as the two hops
 /// to the pool and back, and is the likelier to be held back while the kernel has too much to write out.
 const WRITE_AT_ONCE_MAX: usize = 128 << 10;
+
+/// Where transfers that may wait for the disk were done.
+#[derive(Debug, Default)]
+pub(crate) struct Waits {
+    pub(crate) in_place: AtomicU64,
+    pub(crate) on_pool: AtomicU64,
+}
 
 impl Brick {
     fn opened(&self, cx: &Cx, file: OpenFile) -> FopResult<Arc<Open>> {
@@ -67,8 +75,17 @@ impl Brick {
             let result = read_to_end(&open, buffer.as_mut(), read, offset);
             (buffer, result)
         };
-        let (buffer, result) = waiting(&*cx.host, transfer).await?;
+        let (buffer, result) = self.transfer(cx, transfer).await?;
         Ok(Buffer::into_bytes(buffer, result?))
+    }
+
+    /// Does a transfer that may wait for the disk, and counts where.
+    async fn transfer<T: Send + 'static>(&self, cx: &Cx, work: impl FnOnce() -> T + Send + 'static) -> FopResult<T> {
+        let asked = thread::current().id();
+        let (done, there) = waiting(&*cx.host, move || (work(), thread::current().id())).await?;
+        let count = if there == asked { &self.waits.in_place } else { &self.waits.on_pool };
+        count.fetch_add(1, Ordering::Relaxed);
+        Ok(done)
     }
 
     /// Reads what is in memory; returns how much, and whether that is all there is.
@@ -110,7 +127,7 @@ impl Brick {
             || request.data.len() > WRITE_AT_ONCE_MAX;
         let (data, place) = (request.data.clone(), Place::of(request));
         let written = match waits {
-            true => waiting(&*cx.host, move || write_all(&open, &data, place)).await??,
+            true => self.transfer(cx, move || write_all(&open, &data, place)).await??,
             false => write_all(&open, &data, place)?,
         };
         Ok(u32::try_from(written).expect("the data of one request is shorter"))

@@ -117,6 +117,8 @@ impl Xlator for Posix {
             "keeps-unlinked-for-clients": brick.returning.may(),
             "open-directories-cached": brick.dirs.len(),
             "read-buffer-misses": brick.buffers.misses(),
+            "waits-in-place": brick.waits.in_place.load(Ordering::Relaxed),
+            "waits-on-pool": brick.waits.on_pool.load(Ordering::Relaxed),
             "reserved-bytes": brick.reserved.load(Ordering::Relaxed),
             "below-reserve": brick.full.load(Ordering::Relaxed),
             "health": health,
