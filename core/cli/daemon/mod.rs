@@ -119,7 +119,8 @@ impl Server {
         let claim = Runtime::find().claim(&order.instance)?;
         let (sender, commands) = mpsc::channel(QUEUE_MAX);
         let admin = listen(&claim, sender)?;
-        let host: Arc<dyn Host> = Arc::new(TokioHost::new(tokio::runtime::Handle::current()));
+        let runtime = tokio::runtime::Handle::current();
+        let host: Arc<dyn Host> = Arc::new(TokioHost::with_pool(runtime, order.pool_threads));
         let heard = Arc::new(Heard::default());
         let (root, slot) = Root::new(start_graph(&order.plan, &host, heard.clone()).await?);
         let (tell_ended, ended) = mpsc::channel(MOUNTS_MAX);
