@@ -1,0 +1,189 @@
+//! One connection, from the greeting to its end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use brickwork_api::{ClientId, Event, Hold};
+use brickwork_wire::connection::{Inbox, WireError, decode};
+use brickwork_wire::frame::{Frame, Kind, Prefix};
+use brickwork_wire::message::{Answer, Call, Notice, Refused, Version, Why};
+use brickwork_wire::outbox::Outbox;
+use brickwork_wire::tls;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::brick::Brick;
+use crate::clients::Session;
+use crate::link::Failure;
+use crate::pulse::Pulse;
+use crate::waits::{Outcome, Waits};
+
+/// How long a call about the connection may take.
+const CALL_MAX: Duration = Duration::from_secs(30);
+/// How long answers are waited for from a brick that said that it goes down.
+const LEAVING_MAX: Duration = Duration::from_secs(10);
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) outbox: Outbox,
+    pub(crate) waits: Waits<Frame>,
+    pub(crate) pulse: Mutex<Pulse>,
+    pub(crate) version: Version,
+    /// Whether the brick is silent: what it says late may be old already.
+    silent: AtomicBool,
+    over: Mutex<Option<Failure>>,
+    leaving: Mutex<Option<(String, Instant)>>,
+    /// The rim has to look.
+    pub(crate) stir: Notify,
+}
+
+/// A connection on which requests flow.
+#[derive(Debug)]
+pub(crate) struct Up {
+    pub(crate) line: Arc<Line>,
+    pub(crate) boot: u64,
+    pub(crate) sessions: Box<[Session]>,
+}
+
+impl Up {
+    pub(crate) fn session(&self, client: ClientId) -> Option<Session> {
+        self.sessions.iter().find(|session| session.client == client).copied()
+    }
+}
+
+impl Line {
+    pub(crate) fn new(outbox: Outbox, version: Version, now: Instant) -> Line {
+        Line {
+            outbox,
+            waits: Waits::new(),
+            pulse: Mutex::new(Pulse::new(now)),
+            version,
+            silent: AtomicBool::new(false),
+            over: Mutex::new(None),
+            leaving: Mutex::new(None),
+            stir: Notify::new(),
+        }
+    }
+
+    /// Ends it; the first reason stays. Whoever waits for an answer is told.
+    pub(crate) fn end(&self, failure: Failure) {
+        self.over.lock().get_or_insert(failure);
+        self.outbox.close();
+        self.waits.end();
+        self.stir.notify_one();
+    }
+
+    /// Why it has ended, if it has.
+    pub(crate) fn over(&self) -> Option<Failure> {
+        self.over.lock().clone()
+    }
+
+    /// Whether what the brick says may be kept.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_silent(&self, silent: bool) {
+        self.silent.store(silent, Ordering::Relaxed);
+    }
+
+    /// Ends it when the brick goes down and nobody waits for an answer any more, or too long.
+    pub(crate) fn end_if_left(&self, now: Instant) {
+        let Some((reason, since)) = self.leaving.lock().clone() else { return };
+        if self.waits.count() == 0 || now.duration_since(since) >= LEAVING_MAX {
+            self.end(Failure::lost(format!("the brick is going down: {reason}")));
+        }
+    }
+
+    /// Whether the brick has said that it goes down.
+    pub(crate) fn is_left(&self) -> bool {
+        self.leaving.lock().is_some()
+    }
+
+    /// Asks a call and waits for its answer.
+    ///
+    /// # Errors
+    /// The brick refuses, the connection is lost, or the answer does not come.
+    pub(crate) async fn call(&self, call: &Call) -> Result<Result<Answer, Refused>, Failure> {
+        let lost = || self.over().unwrap_or_else(|| Failure::lost("the connection was closed"));
+        let wait = self.waits.begin(0, Some(Instant::now() + CALL_MAX)).ok_or_else(lost)?;
+        self.outbox.send(Prefix::new(Kind::Call, wait.number()), call, Bytes::new()).map_err(|_| lost())?;
+        match wait.await {
+            Outcome::Came(frame) if frame.prefix.kind == Kind::Answer => Ok(decode(&frame.header)?),
+            Outcome::Came(frame) => Err(WireError::Unexpected(frame.prefix.kind).into()),
+            Outcome::Lost => Err(lost()),
+            Outcome::TooLate => Err(Failure::lost(format!("no answer to a call in {} s", CALL_MAX.as_secs()))),
+        }
+    }
+}
+
+impl From<WireError> for Failure {
+    fn from(error: WireError) -> Failure {
+        match error {
+            // A brick that starts or stops says so, and is asked again soon.
+            WireError::Refused(refused) => Failure { refused: refused.why != Why::Later, reason: refused.reason },
+            WireError::Lost(error) => Failure::lost(tls::reason(&error).unwrap_or_else(|| error.to_string())),
+            error => Failure::lost(error),
+        }
+    }
+}
+
+/// The task that reads `line` to its end.
+pub(crate) async fn read(mut inbox: Inbox, line: Arc<Line>, brick: Arc<Brick>) {
+    let failure = loop {
+        match inbox.next().await {
+            Ok(Some(frame)) => {
+                if let Err(error) = take(frame, &line, &brick) {
+                    break Failure::from(error);
+                }
+            }
+            Ok(None) => break Failure::from(WireError::Ended),
+            Err(error) => break Failure::from(error),
+        }
+    };
+    line.end(failure);
+}
+
+fn take(frame: Frame, line: &Arc<Line>, brick: &Arc<Brick>) -> Result<(), WireError> {
+    let id = frame.prefix.id;
+    match frame.prefix.kind {
+        Kind::Reply | Kind::Failure | Kind::Answer => {
+            // Nobody may wait any more: the time of the request was up.
+            line.waits.tell(id, frame);
+        }
+        Kind::Ping => line.outbox.send(Prefix::new(Kind::Pong, id), &(), Bytes::new())?,
+        Kind::Pong => {
+            if line.pulse.lock().answered(id) {
+                // What came meanwhile may be old.
+                line.set_silent(false);
+                brick.tell(Event::InvalidateAll { hold: Hold::default() });
+            }
+        }
+        Kind::Notice => notice(&frame, line, brick)?,
+        kind @ (Kind::Call | Kind::Request | Kind::Cancel | Kind::Noticed) => return Err(WireError::Unexpected(kind)),
+    }
+    Ok(())
+}
+
+fn notice(frame: &Frame, line: &Arc<Line>, brick: &Arc<Brick>) -> Result<(), WireError> {
+    match decode(&frame.header)? {
+        Notice::Invalidate { gfid, names } => {
+            let (id, session) = (frame.prefix.id, frame.prefix.session);
+            let outbox = line.outbox.clone();
+            let hold = Hold::new(move || {
+                // A closed connection: the brick no longer waits for us.
+                let _ = outbox.send(Prefix::new(Kind::Noticed, id).of(0, session), &(), Bytes::new());
+            });
+            brick.tell(Event::Invalidate { gfid, names, hold });
+        }
+        Notice::Leaving { reason } => {
+            *line.leaving.lock() = Some((reason, Instant::now()));
+            brick.retire(line);
+            line.stir.notify_one();
+        }
+    }
+    Ok(())
+}
