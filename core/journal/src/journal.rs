@@ -16,7 +16,7 @@ use crate::frame::Kind;
 use crate::log::{Entry, Fresh, Health, Log, Owed, Snapshot, ask_at};
 use crate::mark::Mark;
 use crate::replay::{self, Found, Last, Records, Replay};
-use crate::segment::{FRAMES, Origin, Segment};
+use crate::segment::{FRAMES, Origin, Segment, Zeros};
 use crate::sync::Commit;
 use crate::{Limits, Mode};
 
@@ -137,16 +137,18 @@ impl Journal {
     }
 
     /// Waits until the records up to `sequence` are as durable as the mode promises: in [`Mode::Process`] they are
-    /// already, in [`Mode::Disk`] one sync serves all who wait. May be dropped at any time.
+    /// already, in [`Mode::Disk`] one sync serves all who wait. May be dropped at any time; as many may wait at once as
+    /// the owner polls.
     ///
     /// # Errors
     /// [`SyncError`]; the records are in the log but the machine's death may take them.
     ///
     /// # Panics
     /// If `sequence` was not appended yet.
-    pub fn durable(&self, sequence: u64) -> Durable {
+    pub fn durable(&self, sequence: u64) -> Durable<'_> {
         self.shared.assert_appended(sequence);
-        Durable { shared: self.thread.as_ref().map(|_| self.shared.clone()), sequence, key: None }
+        let commit = self.thread.as_ref().map(|_| &self.shared.commit);
+        Durable { commit, sequence, key: None }
     }
 
     /// [`durable`](Self::durable) for threads that may wait; often the caller syncs itself, which is faster.
@@ -186,6 +188,19 @@ impl Journal {
         F: FnOnce(&mut Snapshot<'_, '_>) -> Result<(), RotateError>,
     {
         self.shared.rotate(snapshot)
+    }
+
+    /// Syncs of the current segment fail from here on.
+    #[cfg(test)]
+    pub(crate) fn lose_disk(&self) {
+        let mut log = self.shared.log();
+        log.current.as_mut().expect("a segment").1.lose_disk();
+    }
+
+    /// The futures that wait.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.shared.commit.waiting()
     }
 
     /// How much it holds.
@@ -324,7 +339,8 @@ impl Shared {
         };
         // What takes long is done before appends have to wait.
         let size = FRAMES + 2 * last + limits.segment_bytes.max(last);
-        let mut fresh = Fresh::create(&self.folder, Unborn::Snapshot, size, mode == Mode::Disk)?;
+        let zeros = if mode == Mode::Disk { Zeros::Synced } else { Zeros::Written };
+        let mut fresh = Fresh::create(&self.folder, Unborn::Snapshot, size, zeros)?;
         let mark = Mark::present(mode).encode();
         let mut log = self.log();
         log.asked = false;
@@ -377,27 +393,27 @@ impl Drop for Rotating<'_> {
 
 /// Waits until records are durable: [`Journal::durable`].
 #[must_use = "waits only while it is polled"]
-pub struct Durable {
+pub struct Durable<'a> {
     /// None: there is nothing to wait for.
-    shared: Option<Arc<Shared>>,
+    commit: Option<&'a Commit>,
     sequence: u64,
     key: Option<u64>,
 }
 
-impl Future for Durable {
+impl Future for Durable<'_> {
     type Output = Result<(), SyncError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { shared, sequence, key } = &mut *self;
-        let Some(shared) = shared else { return Poll::Ready(Ok(())) };
-        shared.commit.poll(*sequence, key, context.waker()).map_or(Poll::Pending, Poll::Ready)
+        let Self { commit, sequence, key } = &mut *self;
+        let Some(commit) = commit else { return Poll::Ready(Ok(())) };
+        commit.poll(*sequence, key, context.waker()).map_or(Poll::Pending, Poll::Ready)
     }
 }
 
-impl Drop for Durable {
+impl Drop for Durable<'_> {
     fn drop(&mut self) {
-        if let (Some(shared), Some(key)) = (&self.shared, self.key) {
-            shared.commit.forget(key);
+        if let (Some(commit), Some(key)) = (self.commit, self.key) {
+            commit.forget(key);
         }
     }
 }

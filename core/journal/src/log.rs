@@ -6,7 +6,7 @@ use crate::error::{AppendError, Refusal, RotateError, SyncError};
 use crate::folder::{Folder, Unborn};
 use crate::frame::{self, Head, Kind, RECORD_MAX};
 use crate::mark::Mark;
-use crate::segment::{FRAMES, Header, Origin, Segment};
+use crate::segment::{FRAMES, Header, Origin, Segment, Zeros};
 use crate::{Limits, Mode};
 
 /// A record or mark with its checksum, which is computed before the log's mutex is taken.
@@ -151,7 +151,8 @@ impl Log {
             synced.map_err(|errno| self.break_down(errno))?;
         }
         let size = self.limits.segment_bytes.max(frame::next(FRAMES, length));
-        let mut fresh = Fresh::create(folder, Unborn::Overflow, size, false)?;
+        // No zeros: other appends wait for this one.
+        let mut fresh = Fresh::create(folder, Unborn::Overflow, size, Zeros::None)?;
         fresh.publish(self.mode == Mode::Disk, previous + 1, Origin::Overflow { previous_end })?;
         self.current = Some((previous + 1, fresh.into_segment()));
         self.older.push(previous);
@@ -237,12 +238,12 @@ pub(crate) struct Fresh<'a> {
 }
 
 impl<'a> Fresh<'a> {
-    pub fn create(folder: &'a Folder, name: Unborn, bytes: usize, zeroed: bool) -> Result<Self, Refusal> {
+    pub fn create(folder: &'a Folder, name: Unborn, bytes: usize, zeros: Zeros) -> Result<Self, Refusal> {
         // One may be left of an attempt whose removal was refused.
         folder.remove(&folder.unborn(name))?;
         let mut fresh = Self { folder, name, published: false, segment: None };
         // A file that was made and found no space goes with `fresh`.
-        fresh.segment = Some(Segment::create(&folder.unborn(name), bytes, zeroed)?);
+        fresh.segment = Some(Segment::create(&folder.unborn(name), bytes, zeros)?);
         Ok(fresh)
     }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::Mode;
 use crate::error::{Damage, DamageKind, OpenError, Refusal};
 use crate::folder::Folder;
-use crate::frame::{self, Ending, Kind, Scan};
+use crate::frame::{self, Ending, Kind, RECORD_MAX, Scan};
 use crate::mark::{Boot, Mark};
 use crate::segment::{FRAMES, Header, NoHeader, Origin};
 
@@ -109,7 +109,7 @@ pub(crate) fn read(folder: &Folder) -> Result<Replay, OpenError> {
 }
 
 fn header(path: &Path, number: u64) -> Result<Option<Header>, OpenError> {
-    let bytes = bytes(path, FRAMES as u64)?;
+    let (bytes, _) = bytes(path, FRAMES as u64)?;
     match Header::decode(&bytes) {
         Ok(header) => Ok(Some(header)
             .filter(|header| header.number == number && header.size <= FILE_MAX && header.settled >= FRAMES as u64)),
@@ -118,13 +118,28 @@ fn header(path: &Path, number: u64) -> Result<Option<Header>, OpenError> {
     }
 }
 
-/// The first bytes of a file, at most `most`.
-fn bytes(path: &Path, most: u64) -> Result<Vec<u8>, Refusal> {
+/// The first bytes of a file, at most `most`, and how many it has of those.
+fn bytes(path: &Path, most: u64) -> Result<(Vec<u8>, u64), Refusal> {
     let refused = |doing| Refusal::of(doing, path);
     let file = File::open(path).map_err(refused("open"))?;
-    let length = file.metadata().map_err(refused("look at"))?.len();
-    let mut bytes = vec![0; length.min(most) as usize];
-    file.read_exact_at(&mut bytes, 0).map_err(refused("read"))?;
+    let length = file.metadata().map_err(refused("look at"))?.len().min(most);
+    Ok((read_densely(&file, length as usize).map_err(refused("read"))?, length))
+}
+
+/// The first `length` bytes of `file`. Zeros at the end that the file has and a frame cannot need may be left away.
+fn read_densely(file: &File, length: usize) -> std::io::Result<Vec<u8>> {
+    const PART: usize = 1 << 20;
+    let (mut part, mut bytes) = (vec![0; PART.min(length)], Vec::new());
+    for from in (0..length).step_by(PART) {
+        let part = &mut part[..PART.min(length - from)];
+        file.read_exact_at(part, from as u64)?;
+        if !frame::is_zero(part) {
+            bytes.resize(from, 0);
+            bytes.extend_from_slice(part);
+        }
+    }
+    // The last frame may itself end in zeros.
+    bytes.resize(frame::next(bytes.len(), RECORD_MAX).min(length), 0);
     Ok(bytes)
 }
 
@@ -172,7 +187,7 @@ impl Reader<'_> {
     }
 
     fn segment(&mut self, header: &Header) -> Result<Option<Damage>, Refusal> {
-        let bytes = bytes(&self.folder.segment(header.number), header.size)?;
+        let (bytes, length) = bytes(&self.folder.segment(header.number), header.size)?;
         let Scan { frames, end, ending } = frame::scan(&bytes, header.salt, FRAMES);
         for frame in frames {
             self.closed = frame.kind == Kind::Closed;
@@ -194,7 +209,7 @@ impl Reader<'_> {
                 "the log ends in a torn record"
             );
         }
-        let complete = bytes.len() as u64 == header.size;
+        let complete = length == header.size;
         self.end = end;
         self.last = Some(Last { number: header.number, header: *header, torn });
         self.records.segments.push(bytes);
@@ -214,5 +229,65 @@ impl Reader<'_> {
             Some(Mark { boot, .. }) if boot.is_known() && boot == Boot::present() => Found::Killed,
             _ => Found::Doubtful,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::frame::Head;
+    use crate::{Journal, Limits};
+
+    /// Rewrites the mark of the first segment as another run of the machine would have left it.
+    fn reboot(folder: &Path) {
+        let path = folder.join(format!("segment-{:016x}", 1));
+        let mut bytes = fs::read(&path).unwrap();
+        let salt = Header::decode(&bytes).unwrap().salt;
+        let head = Head::decode(&bytes, salt, FRAMES).unwrap();
+        let payload = FRAMES + frame::HEADER..FRAMES + frame::HEADER + head.length;
+        let mark = Mark::decode(&bytes[payload.clone()]).unwrap();
+        let mark = Mark { boot: Boot(mark.boot.0 ^ 1), ..mark }.encode();
+        let head = Head { crc: crc32fast::hash(&mark), ..head };
+        let encoded = head.encode(salt, FRAMES).map(u64::to_le_bytes).concat();
+        bytes[FRAMES..payload.start].copy_from_slice(&encoded);
+        bytes[payload].copy_from_slice(&mark);
+        fs::write(path, bytes).unwrap();
+    }
+
+    #[test]
+    fn only_a_log_in_pages_that_lost_its_machine_is_doubtful() {
+        let cases = [
+            (Mode::Process, false, Found::Doubtful),
+            (Mode::Process, true, Found::Closed),
+            (Mode::Disk, false, Found::Killed),
+        ];
+        for (mode, close, expected) in cases {
+            let folder = tempfile::tempdir().unwrap();
+            let open = || Journal::open(folder.path(), mode, Limits::default()).unwrap();
+            let journal = open().journal;
+            let _ = journal.append(b"record").unwrap();
+            if close {
+                journal.close().unwrap();
+            } else {
+                drop(journal);
+            }
+            reboot(folder.path());
+            let opened = open();
+            assert_eq!((opened.found, opened.records.len(), opened.damage), (expected, 1, None), "{mode:?} {close}");
+            drop(opened.journal);
+            assert_eq!(open().found, Found::Killed, "the open itself is in the log");
+        }
+    }
+
+    #[test]
+    fn zeros_at_the_end_of_the_last_record_are_read_though_the_file_goes_on_with_zeros() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Journal::open(folder.path(), Mode::Process, Limits::default()).unwrap();
+        let record = [vec![1], vec![0; RECORD_MAX - 1]].concat();
+        let _ = open().journal.append(&record).unwrap();
+        assert_eq!(open().records.iter().collect::<Vec<_>>(), [&record[..]]);
     }
 }

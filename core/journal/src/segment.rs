@@ -37,7 +37,7 @@ pub(crate) const VERSION: u8 = 1;
 pub(crate) const FRAMES: usize = 64;
 
 const MAGIC: &[u8; 8] = b"BRWKJRNL";
-const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
 
 /// How a segment came to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +107,17 @@ impl Header {
     }
 }
 
+/// What is written to the space of a new segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Zeros {
+    /// Nothing: the quickest to make.
+    None,
+    /// Zeros, so that the first store into a page of the map finds it there: 0.1 µs instead of 2.5.
+    Written,
+    /// Zeros that are on the disk, so that a sync of records does not change the file's map of blocks.
+    Synced,
+}
+
 /// A segment that is written to.
 ///
 /// Always true between calls: `tail` is a multiple of [`frame::ALIGN`] or the end of the file, no frame begins at or
@@ -124,14 +135,18 @@ pub(crate) struct Segment {
 impl Segment {
     /// Makes the file `path` with space for `bytes` and nothing in it, not even a header.
     ///
-    /// `zeroed` writes zeros to all of the space, so that syncs of it need not change the file's map of blocks.
-    pub fn create(path: &Path, bytes: usize, zeroed: bool) -> Result<Self, Refusal> {
+    /// [`Zeros`] cost time here and save it later.
+    pub fn create(path: &Path, bytes: usize, zeros: Zeros) -> Result<Self, Refusal> {
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).create_new(true).mode(0o600);
         let mut file = options.open(path).map_err(Refusal::of("create", path))?;
         set_aside(&file, bytes, path)?;
-        if zeroed {
-            file.rewind().and_then(|()| write_zeros(&file, bytes)).map_err(Refusal::of("fill with zeros", path))?;
+        if zeros != Zeros::None {
+            let filled = file.rewind().and_then(|()| write_zeros(&file, bytes));
+            filled.map_err(Refusal::of("fill with zeros", path))?;
+        }
+        if zeros == Zeros::Synced {
+            rustix::fs::fsync(&file).map_err(Refusal::of("sync", path))?;
         }
         let salt = salt().map_err(Refusal::of("draw a random number for", path))?;
         Self::map(file, bytes, salt, FRAMES, path)
@@ -162,6 +177,12 @@ impl Segment {
     /// The file, for syncs.
     pub fn file(&self) -> &Arc<File> {
         &self.file
+    }
+
+    /// Syncs of this segment fail from here on.
+    #[cfg(test)]
+    pub fn lose_disk(&mut self) {
+        self.file = Arc::new(File::open("/dev/null").expect("a device that cannot be synced"));
     }
 
     /// Bytes of the file.
@@ -232,7 +253,7 @@ fn write_zeros(mut file: &File, bytes: usize) -> std::io::Result<()> {
         file.write_all(&ZEROS[..part])?;
         left -= part;
     }
-    file.sync_all()
+    Ok(())
 }
 
 fn salt() -> rustix::io::Result<u64> {

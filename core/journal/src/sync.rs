@@ -3,7 +3,7 @@
 //! Whoever waits while nobody syncs becomes the leader and syncs all that was appended by then; all others wait for the
 //! leader and look again. Futures cannot lead: a thread of the journal does it for them.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::task::Waker;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -26,7 +26,7 @@ struct State {
     /// The last sync failed.
     broken: Option<SyncError>,
     /// Who waits for which append. As many as there are futures that were polled.
-    wakers: BTreeMap<u64, (u64, Waker)>,
+    wakers: HashMap<u64, (u64, Waker)>,
     /// Key of the next waker.
     next: u64,
     /// The journal's thread is to end.
@@ -41,7 +41,7 @@ impl State {
     /// Takes out the wakers that have an answer.
     fn answered(&mut self) -> Vec<Waker> {
         let (durable, broken) = (self.durable, self.broken.is_some());
-        let done = self.wakers.extract_if(.., |_, (sequence, _)| *sequence <= durable || broken);
+        let done = self.wakers.extract_if(|_, (sequence, _)| *sequence <= durable || broken);
         done.map(|(_, (_, waker))| waker).collect()
     }
 }
@@ -121,9 +121,137 @@ impl Commit {
         self.state.lock().wakers.remove(&key);
     }
 
+    #[cfg(test)]
+    pub fn waiting(&self) -> usize {
+        self.state.lock().wakers.len()
+    }
+
     /// Ends [`serve`](Self::serve).
     pub fn close(&self) {
         self.state.lock().closing = true;
         self.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::{Arc, Barrier, mpsc};
+    use std::task::{Context, Poll, Wake};
+    use std::thread::{self, Thread};
+
+    use super::*;
+    use crate::{AppendError, Journal, Limits, Mode};
+
+    struct Unpark(Thread);
+
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    fn block_on<F: Future>(future: F) -> F::Output {
+        let (waker, mut future) = (Waker::from(Arc::new(Unpark(thread::current()))), pin!(future));
+        loop {
+            match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                Poll::Ready(output) => return output,
+                Poll::Pending => thread::park(),
+            }
+        }
+    }
+
+    fn on_disk(folder: &tempfile::TempDir) -> Journal {
+        Journal::open(folder.path(), Mode::Disk, Limits::default()).unwrap().journal
+    }
+
+    #[test]
+    fn one_sync_serves_all_who_appended_while_another_ran() {
+        const OTHERS: u64 = 20;
+        let (commit, appended, syncs) = (Commit::default(), AtomicU64::new(1), AtomicU64::new(0));
+        let (entered, has_entered) = mpsc::channel();
+        let (release, released) = (Barrier::new(2), Barrier::new(OTHERS as usize + 1));
+        let sync = || {
+            let upto = appended.load(Ordering::SeqCst);
+            if syncs.fetch_add(1, Ordering::SeqCst) == 0 {
+                entered.send(()).unwrap();
+                release.wait();
+            }
+            commit.settle(Ok(upto));
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| commit.wait(1, sync).unwrap());
+            has_entered.recv().unwrap();
+            for _ in 0..OTHERS {
+                scope.spawn(|| {
+                    let sequence = appended.fetch_add(1, Ordering::SeqCst) + 1;
+                    released.wait();
+                    commit.wait(sequence, sync).unwrap();
+                });
+            }
+            released.wait();
+            release.wait();
+        });
+        assert_eq!(syncs.into_inner(), 2);
+    }
+
+    #[test]
+    fn futures_of_many_threads_and_blocking_waits_all_resolve() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = on_disk(&folder);
+        thread::scope(|scope| {
+            for thread in 0..16 {
+                let journal = &journal;
+                scope.spawn(move || {
+                    for _ in 0..20 {
+                        let sequence = journal.append(b"record").unwrap().sequence;
+                        match thread % 2 {
+                            0 => block_on(journal.durable(sequence)).unwrap(),
+                            _ => journal.wait_durable(sequence).unwrap(),
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(journal.waiting(), 0);
+    }
+
+    #[test]
+    fn a_future_that_is_dropped_leaves_nothing_behind() {
+        let commit = Commit::default();
+        let mut keys = [None; 3];
+        for key in &mut keys {
+            assert_eq!(commit.poll(5, key, Waker::noop()), None);
+            assert_eq!(commit.poll(5, key, Waker::noop()), None, "polled again it is still one");
+        }
+        assert_eq!(commit.waiting(), 3);
+        commit.forget(keys[1].unwrap());
+        assert_eq!(commit.waiting(), 2);
+        commit.settle(Ok(5));
+        commit.tell();
+        assert_eq!(commit.waiting(), 0);
+    }
+
+    #[test]
+    fn a_failed_sync_is_told_to_all_and_believed_until_a_rotation_mends_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = on_disk(&folder);
+        let first = journal.append(b"kept").unwrap().sequence;
+        journal.wait_durable(first).unwrap();
+        let doubtful = journal.append(b"doubtful").unwrap().sequence;
+        journal.lose_disk();
+        let error = journal.wait_durable(doubtful).unwrap_err();
+        assert_eq!(block_on(journal.durable(doubtful)), Err(error));
+        assert_eq!(journal.wait_durable(doubtful), Err(error), "no second sync is asked");
+        journal.wait_durable(first).unwrap();
+        assert!(matches!(journal.append(b"no"), Err(AppendError::Broken(told)) if told == error));
+        journal.rotate(|out| out.write(b"kept and doubtful")).unwrap();
+        journal.wait_durable(doubtful).unwrap();
+        let after = journal.append(b"after").unwrap().sequence;
+        block_on(journal.durable(after)).unwrap();
+        drop(journal);
+        let opened = Journal::open(folder.path(), Mode::Disk, Limits::default()).unwrap();
+        assert_eq!(opened.records.iter().collect::<Vec<_>>(), [&b"kept and doubtful"[..], b"after"]);
     }
 }

@@ -51,3 +51,24 @@ pub fn truncate(file: &Path, bytes: u64) {
 pub fn rounds(few: usize, full: usize) -> usize {
     if std::env::var("BRICKWORK_ROUNDS").as_deref() == Ok("full") { full } else { few }
 }
+
+/// Repeatable randomness; prints its seed, which `BRICKWORK_SEED` sets.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new() -> Self {
+        let clock = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
+        let seed = std::env::var("BRICKWORK_SEED").map_or_else(|_| clock(), |seed| seed.parse().unwrap());
+        println!("seed: {seed}");
+        Self(seed)
+    }
+
+    /// A number less than `bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        // splitmix64.
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ mixed >> 31) % bound
+    }
+}
