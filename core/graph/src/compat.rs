@@ -6,6 +6,7 @@
 
 mod markdown;
 mod performance;
+mod protocol;
 mod table;
 
 use brickwork_api::options::{OptionSpec, OptionValue, Seconds, Size};

@@ -3,6 +3,7 @@
 use super::performance::{
     IO_CACHE, IO_THREADS, MD_CACHE, NL_CACHE, OPEN_BEHIND, QUICK_READ, READ_AHEAD, READDIR_AHEAD, WRITE_BEHIND,
 };
+use super::protocol::{CLIENT, CLIENT_IMPLEMENTED, SERVER, SERVER_IMPLEMENTED};
 use super::{OptionRow, State, Takes, TypeRow};
 use Takes::{Anything, Off, On, Outdated};
 
@@ -37,7 +38,6 @@ pub const ANY_TYPE: &[OptionRow] = &[
 
 const OFF_BY_DEFAULT: &str = "the feature is not here";
 const PLACE_ONLY: &str = "says where a feature that is off would keep its files";
-const KERNEL_NAME: &str = "the kernel and our own transport choose it";
 
 /// All types, by class and name.
 pub const TYPES: &[TypeRow] = &[
@@ -319,55 +319,8 @@ pub const TYPES: &[TypeRow] = &[
     ),
     dropped("performance/decompounder", "requests are not bundled, so there is nothing to take apart", &[]),
     // ---- protocol ----
-    own(
-        "protocol/client",
-        "speaks to a brick over the network",
-        &[
-            "transport-type",
-            "transport.address-family",
-            "transport.tcp-user-timeout",
-            "remote-host",
-            "remote-port",
-            "remote-subvolume",
-            "username",
-            "password",
-            "ping-timeout",
-            "send-gids",
-            "strict-locks",
-        ],
-        &[
-            option(
-                "transport.socket.ssl-enabled",
-                Off,
-                "encryption is not built: what should be secret would travel in the clear",
-            ),
-            option("transport.socket.*", Anything, KERNEL_NAME),
-            option("event-threads", Anything, KERNEL_NAME),
-        ],
-    ),
-    own(
-        "protocol/server",
-        "serves clients over the network",
-        &[
-            "transport-type",
-            "transport.address-family",
-            "transport.listen-backlog",
-            "listen-port",
-            "auth-path",
-            "auth.addr.*.allow",
-            "auth.login.*.allow",
-            "auth.login.*.password",
-        ],
-        &[
-            option(
-                "transport.socket.ssl-enabled",
-                Off,
-                "encryption is not built: what should be secret would travel in the clear",
-            ),
-            option("transport.socket.*", Anything, KERNEL_NAME),
-            option("event-threads", Anything, KERNEL_NAME),
-        ],
-    ),
+    own("protocol/client", "speaks to a brick over the network", CLIENT_IMPLEMENTED, CLIENT),
+    own("protocol/server", "serves clients over the network", SERVER_IMPLEMENTED, SERVER),
     refused("playground/template", "an example for programmers, not a layer to use"),
     refused("encryption/rot-13", "an example for programmers, not a layer to use"),
     // ---- storage ----

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use brickwork_api::options::{AbsolutePath, OptionSpec, Percent, PercentOrSize, Seconds, Size};
-use brickwork_api::options::{option_enum, options};
+use brickwork_api::options::{joined, option_enum, options};
 use brickwork_api::{Arity, Gfid, Setup, SetupError, Xlator, XlatorType};
 use brickwork_graph::registry::Registry;
 use std::path::PathBuf;
@@ -78,21 +78,52 @@ options! {
     }
 }
 
-/// What [`Server`] takes besides.
-const SERVER: [OptionSpec; 9] = {
-    let own = Server::SPECS;
-    [
-        own[0],
-        own[1],
-        own[2],
-        own[3],
-        own[4],
-        OptionSpec::of::<String>("auth.addr.*.allow", "Addresses that may connect."),
-        OptionSpec::of::<String>("auth.addr.*.reject", "Addresses that may not."),
-        OptionSpec::of::<String>("auth.login.*.allow", "Users that may connect."),
-        OptionSpec::of::<String>("auth.login.*.password", "The user's password.").secret(),
-    ]
-};
+/// What [`Server`] takes besides: that there is such an option is all that the check needs.
+const SERVER: [OptionSpec; 30] = joined(&[
+    Server::SPECS,
+    &[
+        text("transport.tcp-user-timeout"),
+        text("transport.socket.bind-address"),
+        text("transport.socket.listen-path"),
+        text("auth.addr.*.allow"),
+        text("auth.addr.*.reject"),
+        text("auth.login.*.allow"),
+        text("auth.login.*.password").secret(),
+        text("auth.login.*.ssl-allow"),
+        text("auth.ssl-allow"),
+        text("root-squash"),
+        text("all-squash"),
+        text("anonuid"),
+        text("anongid"),
+        text("manage-gids"),
+        text("gid-timeout"),
+        text("outstanding-rpc-limit"),
+    ],
+    SOCKET,
+]);
+
+/// What [`Client`] takes besides.
+const CLIENT: [OptionSpec; 22] = joined(&[
+    Client::SPECS,
+    &[text("transport.socket.connect-path"), text("transport.socket.remote-port"), text("frame-timeout")],
+    SOCKET,
+]);
+
+const SOCKET: &[OptionSpec] = &[
+    text("transport.socket.keepalive"),
+    text("transport.socket.keepalive-time"),
+    text("transport.socket.keepalive-interval"),
+    text("transport.socket.keepalive-count"),
+    text("transport.socket.ssl-enabled"),
+    text("transport.socket.ssl-own-cert"),
+    text("transport.socket.ssl-private-key"),
+    text("transport.socket.ssl-ca-list"),
+    text("transport.socket.ssl-cert-depth"),
+];
+
+const fn text(key: &'static str) -> OptionSpec {
+    OptionSpec::of::<String>(key, "An option.")
+}
 
 options! {
     /// Like protocol/client.
@@ -111,8 +142,6 @@ options! {
         password: Option<String> = "password" [secret()],
         /// Whether groups are sent.
         send_gids: bool = "send-gids" [default("on")],
-        /// Whether files with locks go bad.
-        strict_locks: bool = "strict-locks" [default("off")],
         /// Of what kind the network is.
         transport_type: String = "transport-type" [default("tcp")],
         /// Of what family addresses are.
@@ -149,7 +178,7 @@ static LOCAL: [XlatorType; 5] = [
 static NETWORK: [XlatorType; 4] = [
     kind("features/locks", Locks::SPECS, Arity::One),
     kind("protocol/server", &SERVER, Arity::Some),
-    kind("protocol/client", Client::SPECS, Arity::Leaf),
+    kind("protocol/client", &CLIENT, Arity::Leaf),
     kind("cluster/distribute", Distribute::SPECS, Arity::Some),
 ];
 
