@@ -2,10 +2,9 @@
 //!
 //! An entry is an address, a network (`10.0.0.0/8`, `fd00::/8`), a pattern (`192.168.1.*`, `*`) or `localhost`. With `!`
 //! before it, it takes addresses out of the list, wherever it stands; a list of nothing but those is everyone else.
-//! (GlusterFS takes an entry with `!` for everyone but that one also beside others, so that `10.0.0.*,!10.0.0.5` lets in
-//! the whole world.)
+//! (GlusterFS 10.3 does not start with an entry that has a `!`.)
 //!
-//! Names of hosts are refused: who answers for the name would decide who is let in.
+//! Names of hosts, which GlusterFS takes, are refused: who answers for the name would decide who is let in.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
