@@ -10,9 +10,9 @@
 //! | certificate | names in `auth.ssl-allow`, `auth.login.S.ssl-allow` (`*`: all) or `auth.login.S.allow` | where there is an `ssl-allow`: everyone else, also without a certificate | everyone else |
 //! | login | a user in `auth.login.S.allow` with its password | every other login | without a login, or where there is no `auth.login.S.allow` |
 //!
-//! So a subvolume without any of these options has nobody. Addresses and logins are judged as GlusterFS 10.3 judges
-//! them when tried, but for one thing: a user that does not exist is rejected like a wrong password, in the same words and after the same work.
-//! GlusterFS does not care about it, which tells strangers who exists, and lets them in where their address is allowed.
+//! So a subvolume without any of these options has nobody. Addresses and logins are judged as GlusterFS 10.3 judges them
+//! when tried, but for one thing: a user that does not exist is rejected like a wrong password, in the same words and
+//! after the same work. GlusterFS does not care about it, which tells strangers who exists.
 
 mod addresses;
 mod users;
