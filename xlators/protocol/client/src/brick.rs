@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use crate::clients::Clients;
 use crate::line::{Line, Up};
-use crate::link::{Failure, Link, Phase, Tell};
+use crate::link::{Cause, Failure, Link, Phase, Tell};
 use crate::options::{Patience, Settings};
 
 /// The brick.
@@ -176,6 +176,7 @@ impl Brick {
             "brick": self.label(),
             "since_s": link.since().elapsed().as_secs_f64(),
             "reason": link.reason(),
+            "cause": link.cause().map(Cause::word),
             "reconnects": link.reconnects(),
             "in_flight": up.as_ref().map_or(0, |up| up.line.waits.count()),
             "queued_bytes": up.as_ref().map_or(0, |up| up.line.outbox.queued()),

@@ -10,6 +10,7 @@ use brickwork_wire::tls::TlsClient;
 use rustix::net::sockopt;
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::link::{Cause, Failure};
 use crate::options::{Family, Server, Tcp};
 
 /// How long one address may take.
@@ -19,15 +20,16 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// Why not, for people, with the address in it.
-pub(crate) async fn dial(server: &Server, tcp: &Tcp, tls: Option<&TlsClient>) -> Result<Stream, String> {
+pub(crate) async fn dial(server: &Server, tcp: &Tcp, tls: Option<&TlsClient>) -> Result<Stream, Failure> {
     match server {
         Server::Unix(path) => {
             let socket = in_time(UnixStream::connect(path)).await;
-            Ok(Stream::Unix(socket.map_err(|error| format!("{} {}", plain(&error), path.display()))?))
+            Ok(Stream::Unix(socket.map_err(|error| Failure::lost(format!("{} {}", plain(&error), path.display())))?))
         }
         Server::Tcp { host, port, family } => {
-            let socket = dial_tcp(host, *port, *family).await?;
-            prepare(&socket, tcp).map_err(|error| format!("an option of the connection was refused: {error}"))?;
+            let socket = dial_tcp(host, *port, *family).await.map_err(Failure::lost)?;
+            prepare(&socket, tcp)
+                .map_err(|error| Failure::lost(format!("an option of the connection was refused: {error}")))?;
             match tls {
                 None => Ok(Stream::Tcp(socket)),
                 Some(tls) => encrypt(socket, tls, host).await,
@@ -79,9 +81,10 @@ fn prepare(socket: &TcpStream, tcp: &Tcp) -> rustix::io::Result<()> {
     Ok(())
 }
 
-async fn encrypt(socket: TcpStream, tls: &TlsClient, host: &str) -> Result<Stream, String> {
-    let beneath = socket.as_fd().try_clone_to_owned().map_err(|error| error.to_string())?;
-    let encrypted = tls.connect(socket, host).await.map_err(|error| error.to_string())?;
+async fn encrypt(socket: TcpStream, tls: &TlsClient, host: &str) -> Result<Stream, Failure> {
+    let beneath = socket.as_fd().try_clone_to_owned().map_err(Failure::lost)?;
+    let encrypted = tls.connect(socket, host).await;
+    let encrypted = encrypted.map_err(|error| Failure { reason: error.to_string(), cause: Cause::Tls })?;
     Ok(Stream::Tls(Box::new(encrypted.stream), beneath))
 }
 
@@ -116,12 +119,12 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        let refused = dial(&Server::tcp("127.0.0.1", port), &Tcp::DEFAULT, None).await.unwrap_err();
+        let refused = dial(&Server::tcp("127.0.0.1", port), &Tcp::DEFAULT, None).await.unwrap_err().reason;
         assert_eq!(refused, format!("connection refused 127.0.0.1:{port}"));
-        let missing = dial(&Server::Unix("/nowhere/b.sock".into()), &Tcp::DEFAULT, None).await.unwrap_err();
+        let missing = dial(&Server::Unix("/nowhere/b.sock".into()), &Tcp::DEFAULT, None).await.unwrap_err().reason;
         assert_eq!(missing, "no such file or directory /nowhere/b.sock");
         let six = Server::Tcp { host: "127.0.0.1".to_owned(), port, family: Some(Family::Inet6) };
-        let none = dial(&six, &Tcp::DEFAULT, None).await.unwrap_err();
+        let none = dial(&six, &Tcp::DEFAULT, None).await.unwrap_err().reason;
         assert_eq!(none, "`127.0.0.1` has no address of this family");
     }
 }

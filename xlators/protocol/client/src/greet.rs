@@ -8,7 +8,7 @@ use brickwork_wire::message::{
 };
 use brickwork_wire::outbox::Outbox;
 
-use crate::link::Failure;
+use crate::link::{Cause, Failure};
 
 /// Numbers of the calls before the sessions.
 const HELLO: u64 = 1;
@@ -45,10 +45,10 @@ pub(crate) async fn greet(outbox: &Outbox, inbox: &mut Inbox, process: Process) 
     match ask(outbox, inbox, HELLO, &Call::Hello(hello)).await? {
         Answer::Welcome(welcome) => {
             agree(Version::CURRENT, welcome.version)
-                .map_err(|why| Failure { reason: format!("the brick {why}"), refused: true })?;
+                .map_err(|why| Failure { reason: format!("the brick {why}"), cause: Cause::Version })?;
             Ok(Greeting { welcome, nonce })
         }
-        _ => Err(Failure::lost("another answer than to a greeting came")),
+        _ => Err(Failure { reason: "another answer than to a greeting came".to_owned(), cause: Cause::Stranger }),
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use crate::brick::Brick;
 use crate::clients::Session;
-use crate::link::Failure;
+use crate::link::{Cause, Failure};
 use crate::pulse::Pulse;
 use crate::waits::{Outcome, Waits};
 
@@ -124,9 +124,22 @@ impl From<WireError> for Failure {
     fn from(error: WireError) -> Failure {
         match error {
             // A brick that starts or stops says so, and is asked again soon.
-            WireError::Refused(refused) => Failure { refused: refused.why != Why::Later, reason: refused.reason },
-            WireError::Lost(error) => Failure::lost(tls::reason(&error).unwrap_or_else(|| error.to_string())),
-            error => Failure::lost(error),
+            WireError::Refused(refused) => {
+                let cause = match refused.why {
+                    Why::Later => Cause::Lost,
+                    Why::Version => Cause::Version,
+                    _ => Cause::Refused,
+                };
+                Failure { reason: refused.reason, cause }
+            }
+            WireError::Lost(error) => match tls::reason(&error) {
+                Some(reason) => Failure { reason, cause: Cause::Tls },
+                None => Failure::lost(error),
+            },
+            error @ (WireError::Frame(_) | WireError::Header(_) | WireError::Unexpected(_)) => {
+                Failure { reason: error.to_string(), cause: Cause::Stranger }
+            }
+            error @ (WireError::CutShort | WireError::Ended | WireError::Closed) => Failure::lost(error),
         }
     }
 }

@@ -46,13 +46,46 @@ pub(crate) enum Phase {
 pub(crate) struct Failure {
     /// For people, without the brick's name.
     pub(crate) reason: String,
-    /// The brick said no: trying again soon will not help.
-    pub(crate) refused: bool,
+    /// For programs.
+    pub(crate) cause: Cause,
+}
+
+/// Kinds of failures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// Nobody answers, or the connection was lost.
+    Lost,
+    /// There is no agreement on how to encrypt.
+    Tls,
+    /// What answers there is no brick.
+    Stranger,
+    /// The brick speaks another version.
+    Version,
+    /// The brick said no.
+    Refused,
+}
+
+impl Cause {
+    /// In a word, for `status`.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Cause::Lost => "lost",
+            Cause::Tls => "tls",
+            Cause::Stranger => "stranger",
+            Cause::Version => "version",
+            Cause::Refused => "refused",
+        }
+    }
+
+    /// Whether trying again soon will not help.
+    fn lasts(self) -> bool {
+        matches!(self, Cause::Version | Cause::Refused)
+    }
 }
 
 impl Failure {
     pub(crate) fn lost(reason: impl ToString) -> Failure {
-        Failure { reason: reason.to_string(), refused: false }
+        Failure { reason: reason.to_string(), cause: Cause::Lost }
     }
 }
 
@@ -158,7 +191,7 @@ impl Link {
     /// How long to wait before the next try; `random` spreads those of many clients over the second half of it.
     pub(crate) fn retry_in(&self, random: u32) -> Duration {
         let whole = match (self.tries, &self.failure) {
-            (_, Some(Failure { refused: true, .. })) => RETRY_LAST,
+            (_, Some(Failure { cause, .. })) if cause.lasts() => RETRY_LAST,
             (0, _) => return Duration::ZERO,
             (tries, _) => RETRY_FIRST.saturating_mul(1 << (tries - 1).min(16)).min(RETRY_LAST),
         };
@@ -189,6 +222,11 @@ impl Link {
         }
     }
 
+    /// What kind of reason; `None` when there is none.
+    pub(crate) fn cause(&self) -> Option<Cause> {
+        self.failure.as_ref().map(|failure| failure.cause)
+    }
+
     /// How often it was up again after it had been lost.
     pub(crate) fn reconnects(&self) -> u64 {
         self.connects.saturating_sub(1)
@@ -216,7 +254,7 @@ mod tests {
     }
 
     fn refused() -> Failure {
-        Failure { reason: "wrong password".to_owned(), refused: true }
+        Failure { reason: "wrong password".to_owned(), cause: Cause::Refused }
     }
 
     #[test]

@@ -132,7 +132,7 @@ impl Drop for Closing {
 
 async fn enter(brick: &Brick) -> Result<(Line, Inbox, u64), Failure> {
     let settings = &brick.settings;
-    let stream = dial(&settings.server, &settings.tcp, brick.tls.as_ref()).await.map_err(Failure::lost)?;
+    let stream = dial(&settings.server, &settings.tcp, brick.tls.as_ref()).await?;
     brick.advance(Phase::Greeting);
     let (outbox, mut inbox) = connection::open(stream);
     // Closed here when it fails, or when the time is up.

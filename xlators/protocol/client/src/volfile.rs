@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::dial::dial;
 use crate::greet::{NEXT, greet, process};
-use crate::link::Failure;
+use crate::link::{Cause, Failure};
 use crate::options::{Server, Tcp};
 use crate::rim::Closing;
 
@@ -29,7 +29,7 @@ pub struct Fetched {
 /// Why there is no volfile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FetchError {
-    /// Nobody answers there, or no brick.
+    /// Nobody answers there.
     Unreachable {
         /// What happened, where.
         why: String,
@@ -49,6 +49,16 @@ pub enum FetchError {
         /// Which, and what to do.
         reason: String,
     },
+    /// There is no agreement on how to encrypt.
+    Tls {
+        /// What is wrong, and with what.
+        reason: String,
+    },
+    /// What answers there is no brick.
+    Stranger {
+        /// What it did.
+        reason: String,
+    },
     /// No answer in time.
     Timeout {
         /// How long was waited.
@@ -60,15 +70,29 @@ impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             FetchError::Unreachable { why } => f.write_str(why),
-            FetchError::NoSuchVolume { reason } | FetchError::Refused { reason } | FetchError::Version { reason } => {
-                f.write_str(reason)
-            }
+            FetchError::NoSuchVolume { reason }
+            | FetchError::Refused { reason }
+            | FetchError::Version { reason }
+            | FetchError::Tls { reason }
+            | FetchError::Stranger { reason } => f.write_str(reason),
             FetchError::Timeout { after } => write!(f, "no answer within {} s", after.as_secs_f64()),
         }
     }
 }
 
 impl std::error::Error for FetchError {}
+
+impl From<Failure> for FetchError {
+    fn from(Failure { reason, cause }: Failure) -> FetchError {
+        match cause {
+            Cause::Lost => FetchError::Unreachable { why: reason },
+            Cause::Tls => FetchError::Tls { reason },
+            Cause::Stranger => FetchError::Stranger { reason },
+            Cause::Version => FetchError::Version { reason },
+            Cause::Refused => FetchError::Refused { reason },
+        }
+    }
+}
 
 /// Asks `server` for the client volfile of `volume`; over TLS when `tls` is given and the server is no unix socket.
 /// Needs a tokio runtime.
@@ -86,23 +110,19 @@ pub async fn fetch_volfile(
 }
 
 async fn fetch(server: &Server, tls: Option<&TlsClient>, volume: &str) -> Result<Fetched, FetchError> {
-    let stream = dial(server, &Tcp::DEFAULT, tls).await.map_err(|why| FetchError::Unreachable { why })?;
+    let stream = dial(server, &Tcp::DEFAULT, tls).await?;
     let (outbox, mut inbox) = connection::open(stream);
     let _closing = Closing::new(&outbox);
-    greet(&outbox, &mut inbox, process("volfile")).await.map_err(|Failure { reason, refused }| match refused {
-        true => FetchError::Version { reason },
-        false => FetchError::Unreachable { why: reason },
-    })?;
+    greet(&outbox, &mut inbox, process("volfile")).await?;
     inbox.let_in();
     let call = Call::Volfile(VolfileCall { volume: volume.to_owned(), xdata: Xdata::EMPTY });
     match ask(&outbox, &mut inbox, NEXT, &call).await {
         Ok(Answer::Volfile(volfile)) => checked(volfile),
-        Ok(_) => Err(FetchError::Unreachable { why: "another answer than a volfile came".to_owned() }),
+        Ok(_) => Err(FetchError::Stranger { reason: "another answer than a volfile came".to_owned() }),
         Err(WireError::Refused(refused)) if refused.why == Why::NotFound => {
             Err(FetchError::NoSuchVolume { reason: refused.reason })
         }
-        Err(WireError::Refused(refused)) => Err(FetchError::Refused { reason: refused.reason }),
-        Err(error) => Err(FetchError::Unreachable { why: Failure::from(error).reason }),
+        Err(error) => Err(Failure::from(error).into()),
     }
 }
 
