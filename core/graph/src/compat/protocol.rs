@@ -71,7 +71,6 @@ pub const SERVER_IMPLEMENTED: &[&str] = &[
     "auth.login.*.allow",
     "auth.login.*.password",
     "auth.login.*.ssl-allow",
-    "auth.ssl-allow",
     "root-squash",
     "all-squash",
     "anonuid",

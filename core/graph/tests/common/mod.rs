@@ -79,7 +79,7 @@ options! {
 }
 
 /// What [`Server`] takes besides: that there is such an option is all that the check needs.
-const SERVER: [OptionSpec; 30] = joined(&[
+const SERVER: [OptionSpec; 29] = joined(&[
     Server::SPECS,
     &[
         text("transport.tcp-user-timeout"),
@@ -90,7 +90,6 @@ const SERVER: [OptionSpec; 30] = joined(&[
         text("auth.login.*.allow"),
         text("auth.login.*.password").secret(),
         text("auth.login.*.ssl-allow"),
-        text("auth.ssl-allow"),
         text("root-squash"),
         text("all-squash"),
         text("anonuid"),

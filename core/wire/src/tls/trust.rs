@@ -67,6 +67,16 @@ impl Trust {
         Ok(true)
     }
 
+    /// What both ends check of a peer that does not stand in the list itself, before its chain.
+    fn check_stranger(&self, shown: &CertificateDer<'_>, between: &[CertificateDer<'_>]) -> Result<(), Error> {
+        let (_, parsed) = X509Certificate::from_der(shown).map_err(|_| CertificateError::BadEncoding)?;
+        // It has signed itself, or would pass for others: the check of chains would only say that this is no way to use it.
+        if parsed.is_ca() {
+            return Err(CertificateError::UnknownIssuer.into());
+        }
+        self.check_depth(between)
+    }
+
     /// Refuses a peer that shows more certificates between its own and the list than allowed.
     fn check_depth(&self, between: &[CertificateDer<'_>]) -> Result<(), Error> {
         let shown = between.iter().filter(|certificate| !self.listed.contains(certificate)).count();
@@ -115,7 +125,7 @@ impl ClientCertVerifier for Clients {
         if self.trust.lists(end_entity, now)? {
             return Ok(ClientCertVerified::assertion());
         }
-        self.trust.check_depth(intermediates)?;
+        self.trust.check_stranger(end_entity, intermediates)?;
         self.chains.verify_client_cert(end_entity, intermediates, now)
     }
 
@@ -163,7 +173,7 @@ impl Servers {
         if self.trust.lists(end_entity, now)? {
             return Ok(());
         }
-        self.trust.check_depth(intermediates)?;
+        self.trust.check_stranger(end_entity, intermediates)?;
         let parsed = ParsedCertificate::try_from(end_entity)?;
         let Trust { roots, algorithms, .. } = &self.trust;
         verify_server_cert_signed_by_trust_anchor(&parsed, roots, intermediates, now, algorithms.all)

@@ -7,11 +7,11 @@
 //! | way | accepts | rejects | does not care |
 //! | --- | --- | --- | --- |
 //! | address | those in `auth.addr.S.allow` | those in `auth.addr.S.reject` | everyone else |
-//! | certificate | names in `auth.ssl-allow`, `auth.login.S.ssl-allow` (`*`: all) or `auth.login.S.allow` | where there is an `ssl-allow`: everyone else, also without a certificate | everyone else |
+//! | certificate | names in `auth.login.S.ssl-allow` or `auth.ssl-allow` (`*`: all) | where there is an `ssl-allow`: everyone else, also without a certificate | where there is none |
 //! | login | a user in `auth.login.S.allow` with its password | every other login | without a login, or where there is no `auth.login.S.allow` |
 //!
-//! So a subvolume without any of these options has nobody. Addresses and logins are judged as GlusterFS 10.3 judges them
-//! when tried, but for one thing: a user that does not exist is rejected like a wrong password, in the same words and
+//! So a subvolume without any of these options has nobody. All that is what GlusterFS 10.3 does when tried (without
+//! `auth.ssl-allow`, which is ours), but for one thing: a user that does not exist is rejected like a wrong password, in the same words and
 //! after the same work. GlusterFS does not care about it, which tells strangers who exists.
 
 mod addresses;
@@ -42,8 +42,7 @@ pub(crate) const SPECS: &[OptionSpec] = &[
     .live(),
     OptionSpec::of::<Names>(
         "auth.login.*.allow",
-        "The users that may have this subvolume. Each proves its password, which does not travel; with \
-         `transport.socket.ssl-enabled` a certificate of this name does as well.",
+        "The users that may have this subvolume. Each proves its password, which does not travel.",
     )
     .live(),
     OptionSpec::of::<Password>("auth.login.*.password", "The password of this user.").secret().live(),
@@ -156,8 +155,8 @@ impl Auth {
             certificates.get_or_insert(Names(Vec::new())).0.extend(names.0);
         }
         let names = given::<Names>(options, format!("auth.login.{subvolume}.allow"), &mut errors);
-        let users = names
-            .and_then(|names| users::users(&names, options, encrypted).map_err(|refused| errors.extend(refused)).ok());
+        let users =
+            names.and_then(|names| users::users(&names, options).map_err(|refused| errors.extend(refused)).ok());
         let auth = Auth { subvolume: subvolume.to_owned(), allow, reject, certificates, users };
         if errors.is_empty() { Ok(auth) } else { Err(errors) }
     }
@@ -223,12 +222,9 @@ impl Auth {
 
     fn by_certificate(&self, peer: &Peer) -> Verdict {
         let shown = peer.certificate.as_ref().map(CommonName::as_str);
-        let is_user = shown.is_some_and(|name| self.users.as_ref().is_some_and(|users| users.contains_key(name)));
-        let Some(names) = &self.certificates else {
-            return if is_user { Verdict::Accept } else { Verdict::DoesNotCare(None) };
-        };
+        let Some(names) = &self.certificates else { return Verdict::DoesNotCare(None) };
         let is_listed = |name: &str| names.0.iter().any(|listed| listed == "*" || listed == name);
-        if is_user || shown.is_some_and(is_listed) {
+        if shown.is_some_and(is_listed) {
             return Verdict::Accept;
         }
         let subvolume = &self.subvolume;
@@ -254,14 +250,13 @@ impl Auth {
             };
             return Verdict::DoesNotCare(why);
         };
-        let password = users.get(login.user).map(Option::as_ref);
+        let password = users.get(login.user);
         // The same work for a user that is not there: how long an answer takes does not tell who is.
-        let text = password.flatten().map_or("", Password::text);
+        let text = password.map_or("", Password::text);
         let is_proven = is_proof(login.proof, text, nonces, &Claim { user: login.user, subvolume });
         let why = match password {
-            Some(Some(_)) if is_proven => return Verdict::Accept,
-            Some(Some(_)) => "has another password",
-            Some(None) => "has no password, only a certificate",
+            Some(_) if is_proven => return Verdict::Accept,
+            Some(_) => "has another password",
             None => "is not in it",
         };
         Verdict::Reject(Refusal {

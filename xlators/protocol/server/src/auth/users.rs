@@ -44,21 +44,20 @@ impl Password {
     }
 }
 
-/// The users of a subvolume. One without a password is known by its certificate only.
-pub(super) type Users = BTreeMap<String, Option<Password>>;
+/// The users of a subvolume.
+pub(super) type Users = BTreeMap<String, Password>;
 
 /// Reads the passwords of `names`.
 ///
 /// # Errors
-/// A password that is none, or is missing for someone who could not be known by a certificate.
-pub(super) fn users(names: &Names, options: &OptionMap, encrypted: bool) -> Result<Users, Vec<OptionError>> {
+/// A password that is none, or that is missing.
+pub(super) fn users(names: &Names, options: &OptionMap) -> Result<Users, Vec<OptionError>> {
     let (mut users, mut errors) = (Users::new(), Vec::new());
     for name in &names.0 {
         let key = format!("auth.login.{name}.password");
         match options.get(&key).map(Password::parse) {
-            Some(Ok(password)) => drop(users.insert(name.clone(), Some(password))),
+            Some(Ok(password)) => drop(users.insert(name.clone(), password)),
             Some(Err(reason)) => errors.push(OptionError { key, reason: format!("the value {reason}") }),
-            None if encrypted => drop(users.insert(name.clone(), None)),
             None => errors.push(OptionError { key, reason: format!("is required, since user `{name}` is let in") }),
         }
     }
