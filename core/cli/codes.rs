@@ -185,7 +185,8 @@ understand each other. Upgrade the older side; bricks first.";
 
     NotAdmitted = "E0204", Permission, "a brick does not let this client in",
 "The address, the user and password, or the certificate of this client is not one that the brick accepts: `auth.addr`,
-`auth.login` and the TLS options of its `protocol/server` volume. The brick's log names the address and what was missing.";
+`auth.login` and the TLS options of its `protocol/server` volume. Or it serves no subvolume of the name that the client
+volfile has (`remote-subvolume`). The brick's log names the client and what was missing.";
 
     TlsRefused = "E0205", Failed, "no secure connection with a brick",
 "TLS could not be agreed upon: one side encrypts and the other does not, a certificate is not signed by an authority that the

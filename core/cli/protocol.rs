@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::codes::Code;
 use crate::failure::Failure;
 
 /// Longest request, in bytes with its newline. A path has at most 4096 bytes.
@@ -179,8 +180,10 @@ pub struct LinkReport {
     /// How long it is in this state.
     #[serde(alias = "since_s")]
     pub since_seconds: f64,
-    /// Why it is not up.
+    /// Why it is not up, as far as it is known.
     pub reason: Option<String>,
+    /// What kind of reason: `lost`, `tls`, `stranger`, `version`, `refused`.
+    pub cause: Option<String>,
     /// How often the connection was made again.
     pub reconnects: u64,
 }
@@ -190,6 +193,24 @@ impl LinkReport {
     #[must_use]
     pub fn up(&self) -> bool {
         self.state == "up"
+    }
+
+    /// What is wrong with it in words, and the code that explains it.
+    #[must_use]
+    pub fn trouble(&self) -> (Code, &'static str) {
+        match self.cause.as_deref() {
+            Some("tls") => (Code::TlsRefused, "has no secure connection with this machine"),
+            Some("stranger") => (Code::NoBrickThere, "is no brick"),
+            Some("version") => (Code::OtherVersion, "speaks another version"),
+            Some("refused") => (Code::NotAdmitted, "does not let this client in"),
+            _ => (Code::BrickUnreachable, "cannot be reached"),
+        }
+    }
+
+    /// Why it is not up.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        self.reason.as_deref().filter(|reason| !reason.is_empty()).unwrap_or("it has not answered yet")
     }
 }
 

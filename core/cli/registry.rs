@@ -6,6 +6,7 @@ use brickwork_graph::registry::Registry;
 #[must_use]
 pub fn built_in() -> Registry {
     Registry::new([
+        &brickwork_client::TYPE,
         &brickwork_error_gen::TYPE,
         &brickwork_io_stats::TYPE,
         &brickwork_null::TYPE,

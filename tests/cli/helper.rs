@@ -32,9 +32,17 @@ const WRONG: &[(&[&str], i32, &str)] = &[
     (&["test.vol", "mnt", "-o", "bogus"], 1, "mount.brickwork: test.vol: option `bogus`: no such mount option; "),
     (&["test.vol", "mnt", "-o", "wait=soon"], 1, "mount.brickwork: test.vol: option `wait`: `soon` "),
     (&["test.vol", "mnt", "-o", "root-squash=on"], 1, "mount.brickwork: test.vol: option `root-squash`: whom root "),
-    (&["test.vol", "mnt", "-o", "ssl=on"], 1, "mount.brickwork: test.vol: option `ssl` is for volumes on other machines"),
+    (
+        &["test.vol", "mnt", "-o", "ssl=on"],
+        1,
+        "mount.brickwork: test.vol: option `ssl` is for volumes on other machines",
+    ),
     (&["test.vol", "nowhere"], 32, "mount.brickwork: test.vol: `nowhere` is not there [E0120]"),
-    (&["vm:/a/b", "mnt"], 1, "mount.brickwork: vm:/a/b: `vm:/a/b` is neither a file nor a volume on other machines [E0202]"),
+    (
+        &["vm:/a/b", "mnt"],
+        1,
+        "mount.brickwork: vm:/a/b: `vm:/a/b` is neither a file nor a volume on other machines [E0202]",
+    ),
     (&["missing.vol", "mnt"], 32, "mount.brickwork: missing.vol: `"),
     (
         &["unix:/nowhere/sock:/gd1", "mnt"],

@@ -153,6 +153,10 @@ fn the_volfiles_of_the_repository_run_as_they_are() {
         }
         let text = std::fs::read_to_string(&path).expect("read");
         assert!(text.lines().take_while(|line| line.starts_with('#')).count() > 10, "{path:?} opens with a drawing");
+        if text.contains("type protocol/") {
+            // Two processes: `bricks` runs them against each other.
+            continue;
+        }
         let Some(world) = World::new() else { return };
         let path = path.to_str().expect("UTF-8");
         world.run(["volfile", "check", "--deny-warnings", path]).ok();

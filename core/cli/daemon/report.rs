@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
 use super::{CLIENT, SERVER, Server, admin};
+use crate::codes::Code;
 use crate::failure::Failure;
 use crate::output::span;
 use crate::protocol::{
@@ -250,7 +251,7 @@ fn serving(graph: &Graph) -> Vec<ServingReport> {
 }
 
 /// What the `protocol/client` volumes of `graph` say of themselves.
-fn links(graph: &Graph) -> Vec<LinkReport> {
+pub fn links(graph: &Graph) -> Vec<LinkReport> {
     let clients = graph.nodes().iter().filter(|node| node.kind.name == CLIENT);
     clients.map(|node| LinkReport { name: node.name.to_string(), ..told(node) }).collect()
 }
@@ -264,21 +265,16 @@ fn told<T: Default + serde::de::DeserializeOwned>(node: &Node) -> T {
 
 fn link_problem(link: &LinkReport) -> ProblemReport {
     let since = span(link.since_seconds as u64);
-    let (state, reason) = match (link.state.as_str(), &link.reason) {
-        ("down", Some(reason)) => ("down", reason.as_str()),
-        ("down", None) => ("down", "no reason is known"),
-        (_, Some(reason)) => ("not connected", reason.as_str()),
-        (_, None) => ("not connected", "it is being connected to"),
+    let (code, trouble) = link.trouble();
+    let next = match code {
+        Code::BrickUnreachable => "on its machine: brickwork brick status, systemctl start brickwork-brick@NAME",
+        _ => "the log of the brick says more",
     };
     ProblemReport {
-        what: format!("brick `{}` ({}) {state} for {since}: {reason}", link.name, link.brick),
-        effect:
-            "file operations on it wait, and answer ENOTCONN when they waited too long; what was under way goes on \
-                 when it is back"
-                .to_owned(),
-        next:
-            "on its machine: brickwork brick status, systemctl start brickwork-brick@NAME  ·  brickwork explain E0207"
-                .to_owned(),
+        what: format!("brick `{}` ({}) {trouble}, for {since}: {}", link.name, link.brick, link.reason()),
+        effect: "operations on it wait, and answer ENOTCONN when they waited too long; they go on when it is back"
+            .to_owned(),
+        next: format!("{next}  ·  brickwork explain {}", code.as_str()),
     }
 }
 

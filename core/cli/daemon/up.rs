@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::life::Word;
+use super::report::links;
 use super::signals::{Signal, Signals};
 use super::{CLIENT, Server};
 use crate::codes::Code;
@@ -36,7 +37,7 @@ impl Server {
             let word = words.borrow_and_update().clone();
             match word {
                 Word::Up => return Ok(()),
-                Word::Down(reason) if patience.is_none() => return Err(unreachable(&reason, None)),
+                Word::Down(reason) if patience.is_none() => return Err(self.trouble(&reason, None)),
                 Word::Down(_) | Word::None => {}
             }
             tokio::select! {
@@ -54,15 +55,24 @@ impl Server {
                 () = beat.next() => self.notify.status("waiting for a brick"),
                 () = sleep_until(end) => {
                     let reason = self.heard.down().unwrap_or_else(|| "it said neither yes nor no".to_owned());
-                    return Err(unreachable(&reason, Some(waited)));
+                    return Err(self.trouble(&reason, Some(waited)));
                 }
             }
         }
     }
-}
 
-fn unreachable(reason: &str, waited: Option<Duration>) -> Failure {
-    let after = waited.map(|waited| format!(" after {waited:?}")).unwrap_or_default();
-    Failure::new(Code::BrickUnreachable, format!("the volume cannot serve{after}: {reason}"))
-        .next("start the brick; -o wait=30s waits for it")
+    /// Why the volume cannot serve, by the first brick that cannot be used; where none says so, by what was heard.
+    fn trouble(&self, heard: &str, waited: Option<Duration>) -> Failure {
+        let after = waited.map(|waited| format!(" after {waited:?}")).unwrap_or_default();
+        let links = links(self.root.load().graph());
+        let Some(link) = links.iter().find(|link| !link.up()) else {
+            return Failure::new(Code::BrickUnreachable, format!("the volume cannot serve{after}: {heard}"));
+        };
+        let (code, trouble) = link.trouble();
+        let failure = Failure::new(code, format!("brick `{}` ({}) {trouble}{after}", link.name, link.brick));
+        failure.because(link.reason()).next(match code {
+            Code::BrickUnreachable => "start the brick; -o wait=30s waits for it",
+            _ => "the log of the brick says more",
+        })
+    }
 }
