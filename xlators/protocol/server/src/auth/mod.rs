@@ -10,9 +10,10 @@
 //! | certificate | names in `auth.login.S.ssl-allow` or `auth.ssl-allow` (`*`: all) | where there is an `ssl-allow`: everyone else, also without a certificate | where there is none |
 //! | login | a user in `auth.login.S.allow` with its password | every other login | without a login, or where there is no `auth.login.S.allow` |
 //!
-//! So a subvolume without any of these options has nobody. All that is what GlusterFS 10.3 does when tried (without
-//! `auth.ssl-allow`, which is ours), but for one thing: a user that does not exist is rejected like a wrong password, in the same words and
-//! after the same work. GlusterFS does not care about it, which tells strangers who exists.
+//! So a subvolume without any of these options has nobody. All that is what GlusterFS 10.3 does when tried (it has no
+//! `auth.ssl-allow` in a brick's volfile), but for one thing: a user that does not exist is rejected like a wrong
+//! password, in the same words and after the same work. GlusterFS does not care about it, which tells strangers who
+//! exists.
 
 mod addresses;
 mod users;
