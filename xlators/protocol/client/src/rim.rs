@@ -175,6 +175,8 @@ async fn attach(brick: &Brick, line: &Line, boot: u64, clients: Vec<ClientId>) -
         match line.call(&Call::Attach(call)).await? {
             Ok(Answer::Attached(attached)) => {
                 line.pulse.lock().bound(bounds(&attached));
+                // Pings may be due earlier now.
+                line.stir.notify_one();
                 taken.extend(brick.clients.taken(client, attached.session, attached.known, boot));
             }
             Ok(_) => return Err(Failure::lost("another answer than of an attach came")),
