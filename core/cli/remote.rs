@@ -13,6 +13,8 @@ use crate::spec::{PORT, Server, Spec};
 
 /// How long one server may take to hand out a volfile.
 const SERVER_MAX: Duration = Duration::from_secs(10);
+/// How long all of them together may take while others wait for the process.
+const AGAIN_MAX: Duration = Duration::from_secs(15);
 /// How long to rest when none of the servers could be reached.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -82,6 +84,15 @@ impl Remote {
             tracing::info!(why = failure.why(), "{}; it is asked again", failure.message());
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// Asks once more, for a process that serves already: not for long.
+    ///
+    /// # Errors
+    /// Those of [`Remote::fetch`].
+    pub async fn fetch_again(&self) -> Result<String, Failure> {
+        let late = |_| Err(self.unreachable(&[format!("nobody answered within {AGAIN_MAX:?}")]));
+        tokio::time::timeout(AGAIN_MAX, self.fetch(None)).await.unwrap_or_else(late)
     }
 
     async fn load_tls(&self) -> Result<Option<TlsClient>, Failure> {

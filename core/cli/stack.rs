@@ -73,10 +73,10 @@ impl Stack {
     /// This stack with what a brick gives now; a file is read anew by every check.
     ///
     /// # Errors
-    /// Those of [`Remote::fetch`].
+    /// Those of [`Remote::fetch_again`].
     pub async fn renewed(&self) -> Result<Stack, Failure> {
         let text = match &self.text {
-            Text::Fetched(remote, _) => Text::Fetched(remote.clone(), remote.fetch(None).await?),
+            Text::Fetched(remote, _) => Text::Fetched(remote.clone(), remote.fetch_again().await?),
             text => text.clone(),
         };
         Ok(Stack { text, overrides: self.overrides.clone() })

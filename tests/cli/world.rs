@@ -212,7 +212,7 @@ impl World {
 
     /// Sends `signal` to the process of [`World::serve`].
     pub fn signal_brick(&self, signal: Signal) {
-        pidfd_send_signal(&self.brick(), signal).expect("a signal");
+        pidfd_send_signal(self.brick(), signal).expect("a signal");
     }
 
     pub fn signal(&self, signal: Signal) {
