@@ -4,18 +4,26 @@
 //! lacks says so on stderr, beginning with `SKIPPED`.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod brick;
+pub mod fsx;
+pub mod two_mounts;
+pub mod whole;
+
 use std::io::Write;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Once;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, geteuid, pidfd_open, pidfd_send_signal};
 
 /// How long a killed or unmounted process may take to end, in seconds.
 const EXIT_SECONDS: i64 = 30;
+/// How long something that must happen may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The command under test.
 pub fn brickwork() -> Command {
@@ -63,6 +71,20 @@ pub fn can_mount() -> bool {
         return false;
     }
     geteuid().is_root() || needs("fusermount3")
+}
+
+/// Asks again and again until `answer` has one: for what a process does of which nobody is told.
+#[track_caller]
+pub fn until<T>(what: &str, mut answer: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = answer() {
+            return answer;
+        }
+        assert!(begun.elapsed() < PATIENCE, "in {PATIENCE:?} not: {what}");
+        // Not to wait for anything: to leave the processor to who is waited for.
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// Runs `command` to its end and returns its stdout; a test fails when the command does.
@@ -170,6 +192,13 @@ impl Mounted {
         Some(Mounted { folder, mounts, process })
     }
 
+    /// A client of a brick: mounts the volfile `client`, with `options` after it, in a process of its own.
+    pub fn client(client: &Path, options: &[&str]) -> Option<Mounted> {
+        let mut arguments = vec![client.to_str().expect("UTF-8")];
+        arguments.extend(options);
+        Mounted::start(&arguments)
+    }
+
     /// The mount point.
     pub fn path(&self) -> &Path {
         &self.mounts[0]
@@ -196,10 +225,20 @@ impl Mounted {
         self.process = mount_process(self.folder.path(), &[volfile.to_str().expect("UTF-8")], &self.mounts);
     }
 
+    /// What `brickwork status` says of the process, with `arguments` after it.
+    pub fn status(&self, arguments: &[&str]) -> Output {
+        in_world(self.folder.path()).arg("status").args(arguments).output().expect("the command runs")
+    }
+
+    /// What the process has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).expect("the log")
+    }
+
     /// Unmounts in the ordinary way and waits for the process to end.
     pub fn unmount(&self) {
         for mount in &self.mounts {
-            run(brickwork().arg("umount").arg(mount));
+            run(in_world(self.folder.path()).arg("umount").arg(mount));
         }
         assert!(ended(&self.process), "the process ends after the last unmount");
     }
@@ -218,9 +257,19 @@ impl Drop for Mounted {
     }
 }
 
+/// The command with its admin sockets in `folder`, where no other test's are.
+fn in_world(folder: &Path) -> Command {
+    let sockets = folder.join("run");
+    // Made for the first of the commands.
+    let _ = std::fs::DirBuilder::new().mode(0o700).create(&sockets);
+    let mut command = brickwork();
+    command.env("BRICKWORK_RUNTIME_DIR", sockets);
+    command
+}
+
 fn mount_process(folder: &Path, arguments: &[&str], mounts: &[PathBuf]) -> OwnedFd {
     let pid_file = folder.join("pid");
-    let mut command = brickwork();
+    let mut command = in_world(folder);
     command.arg("mount").args(arguments).arg("--pid-file").arg(&pid_file);
     command.arg("--log-file").arg(folder.join("log")).arg(&mounts[0]);
     for mount in &mounts[1..] {
