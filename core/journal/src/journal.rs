@@ -2,10 +2,8 @@
 
 use std::fs::OpenOptions;
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -17,7 +15,7 @@ use crate::log::{Entry, Fresh, Health, Log, Owed, Snapshot, ask_at};
 use crate::mark::Mark;
 use crate::replay::{self, Found, Last, Records, Replay};
 use crate::segment::{FRAMES, Origin, Segment, Zeros};
-use crate::sync::Commit;
+use crate::sync::{Commit, Durable};
 use crate::{Limits, Mode};
 
 /// An append log in a folder of its own.
@@ -148,7 +146,7 @@ impl Journal {
     pub fn durable(&self, sequence: u64) -> Durable<'_> {
         self.shared.assert_appended(sequence);
         let commit = self.thread.as_ref().map(|_| &self.shared.commit);
-        Durable { commit, sequence, key: None }
+        Durable::new(commit, sequence)
     }
 
     /// [`durable`](Self::durable) for threads that may wait; often the caller syncs itself, which is faster.
@@ -388,32 +386,5 @@ impl<'a> Rotating<'a> {
 impl Drop for Rotating<'_> {
     fn drop(&mut self) {
         self.0.store(0, Ordering::Relaxed);
-    }
-}
-
-/// Waits until records are durable: [`Journal::durable`].
-#[must_use = "waits only while it is polled"]
-pub struct Durable<'a> {
-    /// None: there is nothing to wait for.
-    commit: Option<&'a Commit>,
-    sequence: u64,
-    key: Option<u64>,
-}
-
-impl Future for Durable<'_> {
-    type Output = Result<(), SyncError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { commit, sequence, key } = &mut *self;
-        let Some(commit) = commit else { return Poll::Ready(Ok(())) };
-        commit.poll(*sequence, key, context.waker()).map_or(Poll::Pending, Poll::Ready)
-    }
-}
-
-impl Drop for Durable<'_> {
-    fn drop(&mut self) {
-        if let (Some(commit), Some(key)) = (self.commit, self.key) {
-            commit.forget(key);
-        }
     }
 }

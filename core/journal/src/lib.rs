@@ -13,10 +13,11 @@ mod sync;
 
 pub use error::{AppendError, Damage, DamageKind, OpenError, Refusal, RotateError, SyncError};
 pub use frame::RECORD_MAX;
-pub use journal::{Appended, Durable, Journal, Opened, Usage};
+pub use journal::{Appended, Journal, Opened, Usage};
 pub use limits::Limits;
 pub use log::Snapshot;
 pub use replay::{Found, Records};
+pub use sync::Durable;
 
 /// What the log survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,8 @@
 //! leader and look again. Futures cannot lead: a thread of the journal does it for them.
 
 use std::collections::HashMap;
-use std::task::Waker;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
@@ -133,12 +134,45 @@ impl Commit {
     }
 }
 
+/// Waits until records are durable: [`Journal::durable`](crate::Journal::durable).
+#[must_use = "waits only while it is polled"]
+pub struct Durable<'a> {
+    /// None: there is nothing to wait for.
+    commit: Option<&'a Commit>,
+    sequence: u64,
+    key: Option<u64>,
+}
+
+impl<'a> Durable<'a> {
+    pub(crate) fn new(commit: Option<&'a Commit>, sequence: u64) -> Self {
+        Self { commit, sequence, key: None }
+    }
+}
+
+impl Future for Durable<'_> {
+    type Output = Result<(), SyncError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { commit, sequence, key } = &mut *self;
+        let Some(commit) = commit else { return Poll::Ready(Ok(())) };
+        commit.poll(*sequence, key, context.waker()).map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+impl Drop for Durable<'_> {
+    fn drop(&mut self) {
+        if let (Some(commit), Some(key)) = (self.commit, self.key) {
+            commit.forget(key);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::sync::{Arc, Barrier, mpsc};
-    use std::task::{Context, Poll, Wake};
+    use std::task::Wake;
     use std::thread::{self, Thread};
 
     use super::*;

@@ -14,6 +14,8 @@ use common::Random;
 const FOLDER: &str = "BRICKWORK_JOURNAL_FOLDER";
 const WORK: &str = "BRICKWORK_JOURNAL_WORK";
 const THREADS: usize = 4;
+/// Kills after which a log that is not rotated gives way to a new one.
+const KILLS_OF_A_LOG: usize = 20;
 /// Bytes of what the child says of each append: thread, number, sequence.
 const SIGN: usize = 24;
 
@@ -139,11 +141,14 @@ fn append_and_die(folder: &Path, work: Work, random: &mut Random) -> Vec<[u64; 3
 }
 
 fn kill_again_and_again(work: Work, rounds: usize) {
-    let (folder, mut random) = (common::folder(), Random::new());
+    let (mut folder, mut random) = (common::folder(), Random::new());
     // What the log had at the end of the round before: records, and the number of each thread.
     let (mut records, mut before) = (0, [0; THREADS]);
     let (mut appended, mut snapshots) = (0, std::collections::BTreeSet::new());
     for round in 0..rounds {
+        if work == Work::Append && round % KILLS_OF_A_LOG == 0 {
+            (folder, records, before) = (common::folder(), 0, [0; THREADS]);
+        }
         let told = append_and_die(folder.path(), work, &mut random);
         let opened = work.open(folder.path());
         assert_eq!((opened.found, &opened.damage), (Found::Killed, &None), "round {round}");
@@ -155,8 +160,9 @@ fn kill_again_and_again(work: Work, rounds: usize) {
             assert!((last..=last + 1).contains(&after[thread]), "round {round}: {last} was told, {after:?} is there");
         }
         if work == Work::Append {
+            let all: Vec<_> = opened.records.iter().collect();
             for &[thread, number, sequence] in &told {
-                let found = opened.records.iter().nth(records + sequence as usize - 1).unwrap();
+                let found = all[records + sequence as usize - 1];
                 assert_eq!((field(found, 0), field(found, 1)), (thread, number), "the order is that of the sequences");
             }
         }
