@@ -36,6 +36,9 @@ pub const TYPE: XlatorType = XlatorType {
 /// Room in a [`MemoryLeaf`] when none is named, in bytes.
 pub const CAPACITY: u64 = 1 << 40;
 
+/// Longest read and copy at once, in bytes.
+const TRANSFER_MAX: u32 = 16 << 20;
+
 /// How many objects it says it has room for.
 const FILES_MAX: u64 = 1 << 32;
 
@@ -248,6 +251,9 @@ impl Xlator for MemoryLeaf {
         if req.target.is_empty() {
             return Err(Errno::ENOENT.into());
         }
+        if req.target.contains(&0) {
+            return Err(Errno::EINVAL.into());
+        }
         if req.target.len() >= libc::PATH_MAX as usize {
             return Err(Errno::ENAMETOOLONG.into());
         }
@@ -306,6 +312,9 @@ impl Xlator for MemoryLeaf {
         let open = tree.open(cx.client(), req.file)?;
         if !open.reads() {
             return Err(Errno::EBADF.into());
+        }
+        if req.size > TRANSFER_MAX || req.offset > LENGTH_MAX {
+            return Err(Errno::EINVAL.into());
         }
         let data = tree.inode(open.gfid)?.content()?.read(req.offset, u64::from(req.size));
         Ok(ReadReply { data: data.into(), xdata: Xdata::EMPTY })
@@ -395,7 +404,9 @@ impl Xlator for MemoryLeaf {
         if from.gfid == to.gfid && source.start < target.end && target.start < source.end {
             return Err(Errno::EINVAL.into());
         }
-        let data = tree.inode(from.gfid)?.content()?.read(req.from_offset, req.length);
+        // Fewer than asked is in order.
+        let length = req.length.min(u64::from(TRANSFER_MAX));
+        let data = tree.inode(from.gfid)?.content()?.read(req.from_offset, length);
         write(&mut tree, to.gfid, req.to_offset, &data)?;
         Ok(CopyFileRangeReply { copied: data.len() as u64, xdata: Xdata::EMPTY })
     }

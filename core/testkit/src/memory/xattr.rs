@@ -87,10 +87,14 @@ fn combine_one(kind: XattropKind, stored: &[u8], given: &[u8]) -> Result<Bytes, 
         XattropKind::Add32 => 4,
         XattropKind::Add64 => 8,
         XattropKind::Or | XattropKind::And => 1,
+        XattropKind::GetAndSet if given.len() > VALUE_MAX => return Err(Errno::E2BIG),
         XattropKind::GetAndSet => return Ok(Bytes::copy_from_slice(given)),
     };
     if given.is_empty() || !given.len().is_multiple_of(width) {
         return Err(Errno::EINVAL);
+    }
+    if given.len() > VALUE_MAX {
+        return Err(Errno::E2BIG);
     }
     let mut padded = stored.to_vec();
     padded.resize(given.len().max(stored.len()), 0);

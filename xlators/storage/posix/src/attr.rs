@@ -79,11 +79,12 @@ impl Brick {
         target: Target,
         change: &AttrChange,
     ) -> FopResult<Attr> {
+        check(change)?;
         let held = self.hold(client, target)?;
         let fd = held.as_fd();
         let before = sys::stat(sys::At::of(&fd))?;
         if let Some(mode) = change.mode {
-            self.keep_gfid_readable(target.gfid, &before, mode)?;
+            self.keep_gfid_readable(target.gfid, &before, mode & brickwork_api::MODE_BITS)?;
         }
         let mut done = 0;
         let applied = apply(self, who, fd, &before, change, &mut done);
@@ -102,6 +103,14 @@ impl Brick {
         }
         Ok(())
     }
+}
+
+/// Refuses numbers that the system calls take for something else: no user or group, and now or never for a time.
+fn check(change: &AttrChange) -> FopResult<()> {
+    let no_one = change.uid == Some(u32::MAX) || change.gid == Some(u32::MAX);
+    let too_long = |set: &SetTime| matches!(set, SetTime::To(time) if time.nanoseconds >= 1_000_000_000);
+    let no_time = [change.accessed, change.modified].iter().flatten().any(too_long);
+    if no_one || no_time { Err(Errno::EINVAL.into()) } else { Ok(()) }
 }
 
 /// Applies the parts in the order chown, chmod, times, counting those that are `done`: a chown takes set-id bits away,
@@ -173,6 +182,20 @@ fn timespec(time: Option<SetTime>) -> rustix::fs::Timespec {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_with_a_second_meaning_are_refused() {
+        let at = |nanoseconds| Some(SetTime::To(Timespec { seconds: 1, nanoseconds }));
+        for change in [
+            AttrChange { uid: Some(u32::MAX), ..AttrChange::default() },
+            AttrChange { gid: Some(u32::MAX), ..AttrChange::default() },
+            AttrChange { accessed: at(NOW as u32), ..AttrChange::default() },
+            AttrChange { modified: at(OMIT as u32), ..AttrChange::default() },
+        ] {
+            assert_eq!(check(&change).unwrap_err().errno(), Errno::EINVAL, "{change:?}");
+        }
+        assert!(check(&AttrChange { accessed: at(999_999_999), ..AttrChange::default() }).is_ok());
+    }
 
     #[test]
     fn a_write_takes_set_uid_and_an_effective_set_gid() {

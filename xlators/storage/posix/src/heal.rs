@@ -42,6 +42,10 @@ impl Brick {
 
     fn give_gfid(&self, place: &Place, stat: &Statx, wanted: Option<Gfid>) -> FopResult<Gfid> {
         let gfid = wanted.unwrap_or_else(Gfid::random);
+        if wanted.is_some() && self.object(gfid).is_ok() {
+            let error = FopError::new(Errno::EEXIST).doing("giving an object a gfid that is in use");
+            return Err(error.with("gfid", gfid));
+        }
         let mode = u32::from(stat.stx_mode);
         if self.needs_side_entry(mode) {
             self.put_side_entry(stat.stx_ino, gfid)?;

@@ -58,6 +58,7 @@ impl Brick {
         if !open.reads() {
             return Err(Errno::EBADF.into());
         }
+        check_offset(offset)?;
         let size = size as usize;
         if size > READ_MAX {
             return Err(FopError::new(Errno::EINVAL).doing("reading more than fits one reply").with("size", size));
@@ -113,6 +114,7 @@ impl Brick {
     /// Writes `data` at `offset`, or at the end.
     pub(crate) async fn write(&self, cx: &Cx, request: &WriteReq) -> FopResult<u32> {
         let open = self.opened_to_write(cx, request.file)?;
+        check_offset(request.offset)?;
         if self.full.load(Ordering::Relaxed) {
             let end = request.offset.saturating_add(request.data.len() as u64);
             let size = sys::stat(At::of(&open.fd))?.stx_size;
@@ -181,6 +183,7 @@ impl Brick {
         length: u64,
     ) -> FopResult<()> {
         let open = self.opened_to_write(cx, file)?;
+        check_range(offset, length)?;
         if mode != FallocateMode::PunchHole && mode != FallocateMode::CollapseRange {
             self.check_space()?;
         }
@@ -191,6 +194,7 @@ impl Brick {
     /// Makes a range zeros, by writing them where the file system cannot.
     pub(crate) async fn zerofill(&self, cx: &Cx, file: OpenFile, offset: u64, length: u64) -> FopResult<()> {
         let open = self.opened_to_write(cx, file)?;
+        check_range(offset, length)?;
         self.check_space()?;
         let work = move || match rustix::fs::fallocate(&open.fd, FallocateFlags::ZERO_RANGE, offset, length) {
             Err(Sys::OPNOTSUPP) => write_zeros(&open, offset, length),
@@ -202,6 +206,7 @@ impl Brick {
     /// Finds the next data or hole.
     pub(crate) fn seek(&self, cx: &Cx, request: &SeekReq) -> FopResult<u64> {
         let open = self.opened(cx, request.file)?;
+        check_offset(request.offset)?;
         let from = match request.what {
             SeekWhat::Data => SeekFrom::Data(request.offset),
             SeekWhat::Hole => SeekFrom::Hole(request.offset),
@@ -216,11 +221,28 @@ impl Brick {
         if !from.reads() {
             return Err(Errno::EBADF.into());
         }
+        check_offset(request.from_offset)?;
+        check_offset(request.to_offset)?;
         self.check_space()?;
         let (mut at, mut target) = (request.from_offset, request.to_offset);
         let length = usize::try_from(request.length).unwrap_or(usize::MAX);
         let copy = move || rustix::fs::copy_file_range(&from.fd, Some(&mut at), &to.fd, Some(&mut target), length);
         Ok(blocking(&*cx.host, copy).await?? as u64)
+    }
+}
+
+/// Offsets are signed to the kernel, and -1 means where the descriptor stands.
+fn check_offset(offset: u64) -> FopResult<()> {
+    i64::try_from(offset).map(drop).map_err(|_| Errno::EINVAL.into())
+}
+
+/// A range that a file could have.
+fn check_range(offset: u64, length: u64) -> FopResult<()> {
+    check_offset(offset)?;
+    match offset.checked_add(length).map(i64::try_from) {
+        _ if length == 0 => Err(Errno::EINVAL.into()),
+        Some(Ok(_)) => Ok(()),
+        _ => Err(Errno::EFBIG.into()),
     }
 }
 

@@ -296,7 +296,7 @@ impl Xlator for Posix {
     }
 
     async fn xattrop(&self, cx: &Cx, request: &XattropReq) -> FopResult<XattropReply> {
-        Ok(XattropReply { values: self.brick.xattrop(cx.client(), request)?, xdata: Xdata::EMPTY })
+        Ok(XattropReply { values: self.brick.xattrop(cx.client(), &cx.credentials, request)?, xdata: Xdata::EMPTY })
     }
 
     async fn discard(&self, cx: &Cx, request: &DiscardReq) -> FopResult<DiscardReply> {

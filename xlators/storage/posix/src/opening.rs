@@ -93,7 +93,7 @@ impl Brick {
 
     /// Ends an open; never fails for the caller.
     pub(crate) fn release(&self, client: ClientId, file: OpenFile) {
-        let Some(last) = self.opens.remove(client, file.open) else { return };
+        let Some(last) = self.opens.remove(client, file.gfid, file.open) else { return };
         if !last.parked.load(Ordering::Acquire) {
             return;
         }

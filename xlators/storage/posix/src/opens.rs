@@ -125,9 +125,13 @@ impl Opens {
         }
     }
 
-    /// Lets `id` go, and returns the open if it was the last one of its object.
-    pub(crate) fn remove(&self, client: ClientId, id: OpenId) -> Option<Arc<Open>> {
-        let open = self.ids((client, id)).lock().remove(&(client, id))?;
+    /// Lets `id` on `gfid` go, and returns the open if it was the last one of its object. One on another object stays.
+    pub(crate) fn remove(&self, client: ClientId, gfid: Gfid, id: OpenId) -> Option<Arc<Open>> {
+        let open = {
+            let mut ids = self.ids((client, id)).lock();
+            ids.get(&(client, id)).filter(|open| open.gfid == gfid)?;
+            ids.remove(&(client, id))?
+        };
         self.count.fetch_sub(1, Ordering::Relaxed);
         let mut gfids = self.gfids(open.gfid).lock();
         let others = gfids.get_mut(&open.gfid)?;
@@ -195,11 +199,12 @@ mod tests {
         let (opens, gfid) = (Opens::new(), Gfid::random());
         opens.insert(ClientId(1), OpenId(1), open(gfid)).unwrap();
         opens.insert(ClientId(1), OpenId(2), open(gfid)).unwrap();
-        assert!(opens.remove(ClientId(1), OpenId(1)).is_none());
+        assert!(opens.remove(ClientId(1), gfid, OpenId(1)).is_none());
+        assert!(opens.remove(ClientId(1), Gfid::random(), OpenId(2)).is_none());
         assert!(opens.of(gfid).is_some());
-        assert!(opens.remove(ClientId(1), OpenId(2)).is_some());
+        assert!(opens.remove(ClientId(1), gfid, OpenId(2)).is_some());
         assert!(opens.of(gfid).is_none());
-        assert!(opens.remove(ClientId(1), OpenId(2)).is_none());
+        assert!(opens.remove(ClientId(1), gfid, OpenId(2)).is_none());
         assert_eq!(opens.count(), 0);
     }
 }

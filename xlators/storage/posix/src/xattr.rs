@@ -141,20 +141,32 @@ impl Brick {
         Ok(sys::remove_xattr(At::of(&grip), &c_name(name))?)
     }
 
-    /// Combines stored values with given ones, each in one step.
-    pub(crate) fn xattrop(&self, client: ClientId, request: &XattropReq) -> FopResult<Vec<(XattrName, Bytes)>> {
-        let object = self.target(client, request.target)?;
+    /// Combines stored values with given ones as `who`, each in one step.
+    pub(crate) fn xattrop(
+        &self,
+        client: ClientId,
+        who: &Credentials,
+        request: &XattropReq,
+    ) -> FopResult<Vec<(XattrName, Bytes)>> {
+        for (name, _) in &request.values {
+            check_change(who, name)?;
+        }
+        let grip = self.hold(client, request.target)?;
+        let at = At::of(&grip);
         let _held = self.objects.object(request.target.gfid);
         let mut answers = Vec::with_capacity(request.values.len());
         for (name, given) in &request.values {
             let key = c_name(name);
-            let stored = match read(object.at(self), &key) {
+            let stored = match read(at, &key) {
                 Ok(stored) => stored,
                 Err(Sys::NODATA) => Vec::new(),
                 Err(errno) => return Err(errno.into()),
             };
             let next = combine(request.kind, &stored, given)?;
-            sys::set_xattr(object.at(self), &key, &next, 0)?;
+            {
+                let _acting = self.identities.assume(who)?;
+                sys::set_xattr(at, &key, &next, 0)?;
+            }
             let answer = if request.kind == XattropKind::GetAndSet { stored } else { next };
             answers.push((name.clone(), Bytes::from(answer)));
         }
