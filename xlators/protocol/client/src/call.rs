@@ -124,29 +124,21 @@ fn too_late(brick: &Brick, kind: FopKind) -> FopError {
 /// The connection, with the session of the caller; waits for both.
 async fn attached(brick: &Brick, cx: &Cx, waits: bool) -> FopResult<(Arc<Up>, Session)> {
     loop {
+        if let Some(attached) = attached_now(brick, cx) {
+            return Ok(attached);
+        }
         let changed = brick.changed.notified();
         let mut changed = std::pin::pin!(changed);
-        // Registered before the look: a change after it wakes us.
-        if let Some(up) = brick.up() {
-            if let Some(session) = up.session(cx.client()) {
-                return Ok((up, session));
-            }
-            changed.as_mut().enable();
-            brick.clients.introduce(cx.client(), Instant::now())?;
-            brick.newcomer.notify_one();
-            // Taken up between the two looks.
-            if brick.up().is_some_and(|up| up.session(cx.client()).is_some()) {
-                continue;
-            }
-        } else {
-            changed.as_mut().enable();
-            if brick.up().is_some() {
-                continue;
-            }
-            if let Some(error) = brick.gave_up(Instant::now()) {
-                return Err(error);
-            }
+        // Registered before the second look: a change after it wakes us.
+        changed.as_mut().enable();
+        if let Some(attached) = attached_now(brick, cx) {
+            return Ok(attached);
         }
+        if let Some(error) = brick.gave_up(Instant::now()) {
+            return Err(error);
+        }
+        brick.clients.introduce(cx.client(), Instant::now())?;
+        brick.newcomer.notify_one();
         match waits {
             false => changed.await,
             true => tokio::select! {
@@ -155,6 +147,12 @@ async fn attached(brick: &Brick, cx: &Cx, waits: bool) -> FopResult<(Arc<Up>, Se
             },
         }
     }
+}
+
+fn attached_now(brick: &Brick, cx: &Cx) -> Option<(Arc<Up>, Session)> {
+    let up = brick.up()?;
+    let session = up.session(cx.client())?;
+    Some((up, session))
 }
 
 /// Whether a request that was sent to `before` may be sent to `now`.
@@ -319,8 +317,7 @@ async fn release<F: FopType>(brick: &Brick, cx: &Cx, request: &F::Request) -> Fo
     let Some(file) = through::ending::<F>(request) else { unreachable!("only what ends an open comes here") };
     brick.clients.release(cx.client(), file.open);
     let limit = limit(brick, cx, false);
-    let up = brick.up().and_then(|up| up.session(cx.client()).map(|session| (up, session)));
-    if let Some((up, session)) = up
+    if let Some((up, session)) = attached_now(brick, cx)
         && let Some(wait) = up.line.waits.begin(cx.request.slot, limit)
         && send::<F>(brick, cx, request, &up, session, &wait)
     {

@@ -65,7 +65,7 @@ impl Clients {
     /// Makes `client` known. Its first attach is the rim's part.
     ///
     /// # Errors
-    /// `ENOTCONN` when the brick has refused it lately, `EUSERS` when there are too many.
+    /// `ENOTCONN` when the brick has refused it lately, `EAGAIN` when there are too many.
     pub(crate) fn introduce(&self, client: ClientId, now: Instant) -> FopResult<()> {
         let mut known = self.known.lock();
         if let Some(Known { refused, .. }) = known.get_mut(&client) {

@@ -11,6 +11,7 @@ mod opens;
 mod options;
 mod pulse;
 mod rim;
+mod sessions;
 mod through;
 mod volfile;
 mod waits;

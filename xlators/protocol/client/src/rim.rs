@@ -1,37 +1,28 @@
 //! The task that keeps the connection: makes it, takes up the sessions, opens again what was open, pings, and begins
 //! anew when it is lost.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use brickwork_api::xdata::REOPEN;
-use brickwork_api::{
-    ClientId, Credentials, Errno, Event, FopError, FopKind, Hold, LkOwner, OpenFile, OpenId, OpenReq, OpendirReq, Xdata,
-};
-use brickwork_wire::connection::{self, Inbox, decode};
-use brickwork_wire::frame::{Frame, Kind, Prefix};
-use brickwork_wire::message::{Answer, Attached, Call, GoodbyeCall, RequestHead, Why};
+use brickwork_api::{ClientId, Event, Hold, Xdata};
+use brickwork_wire::connection::{self, Inbox};
+use brickwork_wire::frame::{Kind, Prefix};
+use brickwork_wire::message::{Call, GoodbyeCall};
 use brickwork_wire::outbox::Outbox;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::brick::Brick;
-use crate::clients::{Session, Taken};
 use crate::dial::dial;
 use crate::greet::{choose, greet, process};
 use crate::line::{self, Line, Up};
 use crate::link::{Failure, Phase};
-use crate::opens::{Open, Owed};
-use crate::pulse::Bounds;
-use crate::waits::{Outcome, Wait};
+use crate::sessions::{attach, pay, take_up};
 
 /// How long a connection may take until the brick has let us in.
 const ATTEMPT_MAX: Duration = Duration::from_secs(15);
-/// Requests under way at once while everything is opened again.
-const REOPENS_AT_ONCE: usize = 1024;
 /// How long the goodbyes may take.
 const GOODBYE_MAX: Duration = Duration::from_secs(2);
 /// The distance between two looks at what is left to a brick that goes down.
@@ -157,159 +148,13 @@ async fn serve(brick: &Arc<Brick>, line: &Arc<Line>, boot: u64) -> Result<Infall
             continue;
         }
         for session in &sessions {
-            pay(brick, line, *session, brick.clients.take_owed(session.client)).await?;
+            pay(brick, line, *session, brick.clients.take_owed(session.client));
         }
         let known = |client: &ClientId| sessions.iter().any(|session| session.client == *client);
         let newcomers: Vec<ClientId> = brick.clients.all().into_iter().filter(|client| !known(client)).collect();
         let taken = attach(brick, line, boot, newcomers).await?;
         sessions.extend(take_up(brick, line, boot, taken).await?);
         brick.publish(Up { line: line.clone(), boot, sessions: sessions.clone().into() });
-    }
-}
-
-/// Attaches `clients`; those that the brick refuses are noted.
-async fn attach(brick: &Brick, line: &Line, boot: u64, clients: Vec<ClientId>) -> Result<Vec<Taken>, Failure> {
-    let mut taken = Vec::new();
-    for client in clients {
-        let Some(call) = brick.clients.attach(client) else { continue };
-        match line.call(&Call::Attach(call)).await? {
-            Ok(Answer::Attached(attached)) => {
-                line.pulse.lock().bound(bounds(&attached));
-                // Pings may be due earlier now.
-                line.stir.notify_one();
-                taken.extend(brick.clients.taken(client, attached.session, attached.known, boot));
-            }
-            Ok(_) => return Err(Failure::lost("another answer than of an attach came")),
-            Err(refused) if refused.why == Why::Later => return Err(Failure::lost(refused.reason)),
-            Err(refused) => {
-                tracing::warn!(xlator = %brick.name, %client, reason = refused.reason, "the brick refuses a client");
-                brick.clients.refused(client, refused.reason, Instant::now());
-            }
-        }
-    }
-    Ok(taken)
-}
-
-fn bounds(attached: &Attached) -> Bounds {
-    Bounds {
-        detach: Duration::from_millis(attached.detach_timeout_ms.into()),
-        invalidate: Duration::from_millis(attached.invalidate_timeout_ms.into()),
-    }
-}
-
-/// Opens again what was open, and tells the brick what it is owed.
-async fn take_up(brick: &Brick, line: &Line, boot: u64, taken: Vec<Taken>) -> Result<Vec<Session>, Failure> {
-    let mut sessions = Vec::new();
-    for Taken { session, reopen, owed } in taken {
-        if !reopen.is_empty() {
-            reopen_all(brick, line, session, reopen).await?;
-            brick.clients.reopened(session.client, boot);
-        }
-        pay(brick, line, session, owed).await?;
-        // What was released meanwhile.
-        pay(brick, line, session, brick.clients.take_owed(session.client)).await?;
-        sessions.push(session);
-    }
-    Ok(sessions)
-}
-
-async fn reopen_all(brick: &Brick, line: &Line, session: Session, opens: Vec<(OpenId, Open)>) -> Result<(), Failure> {
-    tracing::info!(xlator = %brick.name, client = %session.client, count = opens.len(), "opening again what was open");
-    let mut under_way = VecDeque::new();
-    for (id, open) in opens {
-        if under_way.len() == REOPENS_AT_ONCE {
-            line.outbox.flush();
-            reopened(brick, session, under_way.pop_front()).await?;
-        }
-        under_way.push_back((id, send_reopen(line, session, id, &open)?));
-    }
-    line.outbox.flush();
-    while !under_way.is_empty() {
-        reopened(brick, session, under_way.pop_front()).await?;
-    }
-    Ok(())
-}
-
-fn send_reopen<'a>(line: &'a Line, session: Session, id: OpenId, open: &Open) -> Result<Wait<'a, Frame>, Failure> {
-    let lost = || Failure::lost("the connection was lost while everything was opened again");
-    let wait = line.waits.begin(0, None).ok_or_else(lost)?;
-    let head = head(&open.credentials);
-    let file = OpenFile { gfid: open.gfid, open: id };
-    let xdata = Xdata::EMPTY.with(&REOPEN, true);
-    let prefix = Prefix::new(Kind::Request, wait.number());
-    let put = match open.directory {
-        true => {
-            let prefix = prefix.of(FopKind::Opendir as u8, session.number);
-            line.outbox.put(prefix, &(head, OpendirReq { file, xdata }), Bytes::new())
-        }
-        false => {
-            let prefix = prefix.of(FopKind::Open as u8, session.number);
-            line.outbox.put(
-                prefix,
-                &(head, OpenReq { file, flags: open.flags, kill_set_id: false, xdata }),
-                Bytes::new(),
-            )
-        }
-    };
-    put.map_err(|_| lost())?;
-    Ok(wait)
-}
-
-/// The head of a request that nobody gave a number.
-pub(crate) fn head(credentials: &Credentials) -> RequestHead {
-    let Credentials { uid, gid, pid, groups } = credentials.clone();
-    RequestHead { slot: 0, sequence: 0, lk_owner: LkOwner::default(), uid, gid, pid, groups }
-}
-
-async fn reopened(brick: &Brick, session: Session, one: Option<(OpenId, Wait<'_, Frame>)>) -> Result<(), Failure> {
-    let Some((id, wait)) = one else { return Ok(()) };
-    let error = match wait.await {
-        Outcome::Came(frame) if frame.prefix.kind == Kind::Reply => return Ok(()),
-        Outcome::Came(frame) => decode(&frame.header).unwrap_or_else(|_| FopError::new(Errno::EIO)),
-        Outcome::Lost | Outcome::TooLate => {
-            return Err(Failure::lost("the connection was lost while everything was opened again"));
-        }
-    };
-    lost(brick, session.client, id, &error);
-    Ok(())
-}
-
-/// Notes that an open could not be opened again.
-pub(crate) fn lost(brick: &Brick, client: ClientId, id: OpenId, error: &FopError) {
-    if brick.clients.lose(client, id, error.errno()) {
-        tracing::error!(
-            xlator = %brick.name, %client, open = id.0, %error,
-            "an open file could not be opened again: it answers EIO until it is closed"
-        );
-    }
-}
-
-/// Tells the brick what it is owed, and waits until it has heard it.
-async fn pay(brick: &Brick, line: &Line, session: Session, owed: Vec<Owed>) -> Result<(), Failure> {
-    let mut left = owed.into_iter();
-    while let Some(next) = left.next() {
-        let paid = pay_one(line, session, &next).await;
-        if let Err(failure) = paid {
-            std::iter::once(next).chain(left).for_each(|owed| brick.clients.owe(session.client, owed));
-            return Err(failure);
-        }
-    }
-    Ok(())
-}
-
-async fn pay_one(line: &Line, session: Session, owed: &Owed) -> Result<(), Failure> {
-    let lost = || Failure::lost("the connection was lost while the brick was told what was missed");
-    let wait = line.waits.begin(0, None).ok_or_else(lost)?;
-    let prefix = Prefix::new(owed.kind, wait.number()).of(owed.fop, session.number);
-    line.outbox.put_encoded(prefix, &owed.header, Bytes::new()).map_err(|_| lost())?;
-    line.outbox.flush();
-    if owed.kind == Kind::Cancel {
-        // Not answered.
-        return Ok(());
-    }
-    match wait.await {
-        Outcome::Came(_) => Ok(()),
-        Outcome::Lost | Outcome::TooLate => Err(lost()),
     }
 }
 
