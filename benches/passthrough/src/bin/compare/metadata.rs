@@ -1,29 +1,41 @@
 //! Creating, looking at, listing, renaming and removing files.
 //!
-//! Each thread works in a folder of its own; a step begins when all threads have ended the one before.
+//! Each thread works in a folder of its own; a step begins when all threads have ended the one before. Steps that look
+//! at attributes begin after a pause: what a mount kept for a second from the step before, it does not have any more.
 
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Barrier;
 use std::thread::{self, ScopedJoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::target::Target;
 
 /// Listing is much faster than the rest, so it is done this often.
 const LISTINGS: usize = 5;
 
-type Step = (&'static str, usize, fn(&Path, usize) -> io::Result<()>);
+/// Longer than attributes and names are kept by default where that is for a time, as by GlusterFS: 1 s.
+const PAUSE: Duration = Duration::from_millis(1_200);
 
-/// The steps in order: name, how often each file is met, what is done for a folder of so many files.
+struct Step {
+    name: &'static str,
+    /// How often each file is met.
+    times: usize,
+    /// Whether there is a pause before it.
+    after_pause: bool,
+    /// What is done for a folder of so many files.
+    work: fn(&Path, usize) -> io::Result<()>,
+}
+
+/// The steps in their order.
 const STEPS: [Step; 6] = [
-    ("create", 1, create),
-    ("stat", 1, stat),
-    ("list", LISTINGS, list),
-    ("list + stat", 1, list_and_stat),
-    ("rename", 1, rename),
-    ("unlink", 1, unlink),
+    Step { name: "create", times: 1, after_pause: false, work: create },
+    Step { name: "stat", times: 1, after_pause: true, work: stat },
+    Step { name: "list", times: LISTINGS, after_pause: false, work: list },
+    Step { name: "list + stat", times: 1, after_pause: true, work: list_and_stat },
+    Step { name: "rename", times: 1, after_pause: false, work: rename },
+    Step { name: "unlink", times: 1, after_pause: false, work: unlink },
 ];
 
 /// All steps over `files` files by `threads` threads.
@@ -41,7 +53,7 @@ impl Job {
 
     /// The names of its rows.
     pub fn titles(&self) -> Vec<String> {
-        STEPS.iter().map(|(name, ..)| format!("{name} {} files x{}", self.files, self.threads)).collect()
+        STEPS.iter().map(|Step { name, .. }| format!("{name} {} files x{}", self.files, self.threads)).collect()
     }
 
     /// Does it all; the rate of each step in files per second.
@@ -53,8 +65,11 @@ impl Job {
         let folders: Vec<PathBuf> = (0..self.threads).map(|n| target.directory.join(format!("files-{n}"))).collect();
         folders.iter().try_for_each(fs::create_dir)?;
         let mut rates = Vec::new();
-        for (_, times, step) in STEPS {
-            let seconds = together(&folders, |folder| step(folder, share))?;
+        for Step { times, after_pause, work, .. } in STEPS {
+            if after_pause {
+                thread::sleep(PAUSE);
+            }
+            let seconds = together(&folders, |folder| work(folder, share))?;
             rates.push((self.files * times) as f64 / seconds);
         }
         folders.iter().try_for_each(fs::remove_dir)?;
