@@ -6,12 +6,19 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use brickwork_api::*;
 use common::Brick;
 
 const FOLDER: &str = "BRICKWORK_RETURNING_FOLDER";
 const ROOT: Gfid = Gfid::ROOT;
+
+/// One test at a time: a child that another one starts has, between fork and exec, the lock of every brick served here.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn ask(brick: &Brick, operation: &str) -> Bytes {
     let operation = operation.to_owned();
@@ -70,6 +77,7 @@ fn serve_and_die(folder: &Path) -> [Gfid; 2] {
 
 #[test]
 fn what_was_open_without_a_name_is_there_after_a_kill_until_all_clients_are_back() {
+    let _alone = alone();
     let folder = common::folder();
     let [one, two] = serve_and_die(folder.path());
     let brick = common::serve(folder.path());
@@ -100,6 +108,7 @@ fn what_was_open_without_a_name_is_there_after_a_kill_until_all_clients_are_back
 
 #[test]
 fn a_file_unlinked_while_clients_are_awaited_is_there_for_who_had_it_open() {
+    let _alone = alone();
     let folder = common::folder();
     serve_and_die(folder.path());
     let brick = common::serve(folder.path());
@@ -122,6 +131,7 @@ fn a_file_unlinked_while_clients_are_awaited_is_there_for_who_had_it_open() {
 
 #[test]
 fn a_brick_that_is_served_without_its_server_in_between_keeps_what_was_kept_and_adds_nothing() {
+    let _alone = alone();
     let folder = common::folder();
     serve_and_die(folder.path());
     let brick = common::serve(folder.path());
@@ -136,6 +146,7 @@ fn a_brick_that_is_served_without_its_server_in_between_keeps_what_was_kept_and_
 
 #[test]
 fn without_records_of_a_server_nothing_is_kept() {
+    let _alone = alone();
     let folder = common::folder();
     serve_and_die(folder.path());
     std::fs::remove_file(folder.path().join(".glusterfs/brickwork/server/records")).unwrap();
@@ -147,6 +158,7 @@ fn without_records_of_a_server_nothing_is_kept() {
 
 #[test]
 fn a_clean_stop_keeps_the_records_and_what_was_open() {
+    let _alone = alone();
     let folder = common::folder();
     let brick = common::serve(folder.path());
     let records = work_folder(&brick);
@@ -163,6 +175,7 @@ fn a_clean_stop_keeps_the_records_and_what_was_open() {
 
 #[test]
 fn detach_takes_the_records_away_and_what_was_kept() {
+    let _alone = alone();
     let folder = common::folder();
     serve_and_die(folder.path());
     let detached = brickwork_posix::detach(folder.path()).unwrap();
@@ -173,6 +186,7 @@ fn detach_takes_the_records_away_and_what_was_kept() {
 
 #[test]
 fn a_question_nobody_knows_is_refused() {
+    let _alone = alone();
     let brick = common::fresh();
     let request = IpcReq { operation: "storage/posix:else".to_owned(), payload: Bytes::new(), xdata: Xdata::EMPTY };
     assert_eq!(brick.client.call::<fop::Ipc>(&request), Err(Errno::EOPNOTSUPP));
