@@ -184,6 +184,14 @@ fn consecutive(opened: &Opened) -> u32 {
     opened.records.len() as u32
 }
 
+/// Makes the last record of a segment zero.
+fn lose_the_last_record(segment: &Path) {
+    let mut bytes = fs::read(segment).unwrap();
+    let end = bytes.iter().rposition(|&byte| byte != 0).unwrap() + 1;
+    bytes[end - 116..end].fill(0);
+    fs::write(segment, bytes).unwrap();
+}
+
 fn flip(segment: &Path, at: usize) {
     let mut bytes = fs::read(segment).unwrap();
     bytes[at] ^= 0x10;
@@ -193,13 +201,14 @@ fn flip(segment: &Path, at: usize) {
 #[test]
 fn damage_is_told_with_its_place_and_the_records_before_it() {
     type Harm = fn(&[PathBuf]);
-    let cases: [(&str, usize, DamageKind, Harm); 7] = [
+    let cases: [(&str, usize, DamageKind, Harm); 8] = [
         ("a record in the middle", 0, DamageKind::Record, |all| flip(&all[0], 5_000)),
         ("the second segment is missing", 1, DamageKind::Missing, |all| fs::remove_file(&all[1]).unwrap()),
         ("the first is missing", 0, DamageKind::Missing, |all| fs::remove_file(&all[0]).unwrap()),
         ("the header of the first", 0, DamageKind::Header, |all| flip(&all[0], 20)),
         ("the header of the last", 2, DamageKind::Header, |all| flip(&all[2], 40)),
         ("the second is cut", 1, DamageKind::Short, |all| common::truncate(&all[1], 3_000)),
+        ("the end of the second", 1, DamageKind::Short, |all| lose_the_last_record(&all[1])),
         ("the last is empty", 2, DamageKind::Header, |all| common::truncate(&all[2], 0)),
     ];
     for (name, segment, kind, harm) in cases {
@@ -248,4 +257,22 @@ fn a_snapshot_that_panics_leaves_the_log_as_it_was() {
     rotate(&journal, &[b"one and two"]);
     drop(journal);
     assert_eq!(records(&open(folder.path(), Mode::Process)), [&b"one and two"[..]]);
+}
+
+#[test]
+fn a_rotation_that_cannot_take_its_name_changes_nothing() {
+    for mode in MODES {
+        let folder = common::folder();
+        let Opened { journal, .. } = open(folder.path(), mode);
+        append(&journal, b"one");
+        let taken = folder.path().join(format!("segment-{:016x}", 2));
+        fs::create_dir(&taken).unwrap();
+        let refused = journal.rotate(|out| out.write(b"snapshot")).unwrap_err();
+        assert!(matches!(refused, RotateError::System(_)), "{refused}");
+        assert!(!folder.path().join("snapshot.new").exists());
+        fs::remove_dir(taken).unwrap();
+        append(&journal, b"two");
+        drop(journal);
+        assert_eq!(records(&open(folder.path(), mode)), [b"one", b"two"]);
+    }
 }
