@@ -11,6 +11,7 @@ pub fn built_in() -> Registry {
         &brickwork_io_stats::TYPE,
         &brickwork_null::TYPE,
         &brickwork_posix::TYPE,
+        &brickwork_server::TYPE,
         &brickwork_trace::TYPE,
     ])
 }

@@ -1,0 +1,225 @@
+//! From a request to its answer.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use brickwork_api::xdata::UNCACHED;
+use brickwork_api::{
+    Cancel, Credentials, Cx, Errno, FopError, FopKind, FopResult, FopType, ForgetReq, IpcReq, LkCommand, LkReq,
+    RequestId, XlatorLkCommand, fop,
+};
+use brickwork_api::{EntrylkReq, InodelkReq};
+use brickwork_wire::connection::{WireError, decode};
+use brickwork_wire::frame::{Frame, Kind, Prefix};
+use brickwork_wire::message::{GROUPS_MAX, RequestHead};
+use brickwork_wire::outbox::Outbox;
+use brickwork_wire::payload;
+
+use crate::connection::{Connection, UnderWay};
+use crate::export::Member;
+use crate::session::{Answer, Begun, Performed};
+
+/// Questions between xlators that are not for clients: those of the leaf.
+const PRIVATE_IPC: &str = "storage/";
+
+/// Where an answer goes.
+#[derive(Clone, Debug)]
+pub(crate) struct Destination {
+    outbox: Outbox,
+    id: u64,
+    fop: u8,
+    session: u16,
+}
+
+impl Destination {
+    /// Puts `answer` among what leaves next. Whoever asked and has gone asks again, and is answered from memory.
+    fn put(&self, answer: Answer) {
+        let kind = if answer.failure { Kind::Failure } else { Kind::Reply };
+        let prefix = Prefix::new(kind, self.id).of(self.fop, self.session);
+        let _ = self.outbox.put_encoded(prefix, &answer.header, answer.payload);
+    }
+
+    fn flush(&self) {
+        self.outbox.flush();
+    }
+}
+
+/// Begins the fop in `frame`; what can be done at once is done when it returns.
+///
+/// # Errors
+/// A request that is none: the connection ends.
+pub(crate) fn begin(
+    connection: &Arc<Connection>,
+    member: &Arc<Member>,
+    kind: FopKind,
+    frame: Frame,
+) -> Result<(), WireError> {
+    macro_rules! dispatch {
+        ($($name:ident $kind:ident $request:ident $reply:ident;)*) => {
+            match kind {
+                $(FopKind::$kind => begin_fop::<fop::$kind>(connection, member, frame),)*
+            }
+        };
+    }
+    brickwork_api::for_each_fop!(dispatch)
+}
+
+fn begin_fop<F: FopType>(connection: &Arc<Connection>, member: &Arc<Member>, frame: Frame) -> Result<(), WireError> {
+    let Prefix { id, fop, session, .. } = frame.prefix;
+    let bytes = frame.header.len() + frame.payload.len();
+    let (head, mut request): (RequestHead, F::Request) = decode(&frame.header)?;
+    if !payload::give(&mut request, frame.payload) {
+        return Err(WireError::Header(format!("a payload beside a {}", F::KIND.name())));
+    }
+    if head.groups.len() > GROUPS_MAX {
+        return Err(WireError::Header(format!("{} groups, {GROUPS_MAX} are possible", head.groups.len())));
+    }
+    let destination = Destination { outbox: connection.outbox.clone(), id, fop, session };
+    let waits = waits::<F>(&request);
+    let cancel = if waits { Cancel::new() } else { Cancel::never() };
+    let (slot, sequence) = (head.slot, head.sequence);
+    let (own, remembered) = match member.session.slots().begin(slot, sequence, F::KIND, &cancel, destination.clone()) {
+        Ok(Begun::New { superseded, remembered }) => {
+            if let Some(superseded) = superseded {
+                superseded.cancel();
+            }
+            (None, remembered)
+        }
+        Ok(Begun::Unnumbered(destination)) => (Some(destination), None),
+        Ok(Begun::Again(answer, destination)) => {
+            destination.put(answer);
+            return Ok(());
+        }
+        Ok(Begun::Joined | Begun::Stale) => return Ok(()),
+        Err(errno) => {
+            let error = FopError::new(errno).doing("taking a slot").with("slot", slot).with("sequence", sequence);
+            destination.put(Answer::failure(&error));
+            return Ok(());
+        }
+    };
+    let job =
+        Job::<F> { under_way: connection.begin(bytes, waits), member: member.clone(), head, request, own, cancel };
+    run_or_spawn(job.run(remembered), &connection.outbox);
+    Ok(())
+}
+
+/// Polls `job` once; what is not done then goes on beside the connection.
+fn run_or_spawn(job: impl Future<Output = ()> + Send + 'static, outbox: &Outbox) {
+    let mut job = Box::pin(job);
+    match job.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(()) => {}
+        Poll::Pending => {
+            let outbox = outbox.clone();
+            // Polled again at once, by a waker that counts.
+            tokio::spawn(async move {
+                job.await;
+                outbox.flush();
+            });
+        }
+    }
+}
+
+/// One request on its way.
+struct Job<F: FopType> {
+    under_way: UnderWay,
+    member: Arc<Member>,
+    head: RequestHead,
+    request: F::Request,
+    /// Where the answer of a request without a number goes.
+    own: Option<Destination>,
+    cancel: Cancel,
+}
+
+impl<F: FopType> Job<F> {
+    async fn run(self, remembered: Option<Answer>) {
+        let Job { under_way, member, head, request, own, cancel } = self;
+        let connection = under_way.connection().clone();
+        let (server, export) = (&connection.server, &connection.export);
+        let RequestHead { slot, sequence, lk_owner, uid, gid, pid, groups } = head;
+        let said = Credentials { uid, gid, pid, groups };
+        let identities = server.identities.load_full();
+        let performed = match identities.of(&*server.host, said).await {
+            Err(error) => Performed::<F>::refused(error),
+            Ok(credentials) => {
+                let request_id = RequestId { client: member.client, slot, sequence };
+                let host = server.host.clone();
+                let cx = Cx { request: request_id, lk_owner, credentials, deadline: None, cancel, host };
+                match refusal::<F>(&request) {
+                    Some(errno) => Performed::refused(errno.into()),
+                    None => coherent::<F>(&connection, &member, &cx, &request, remembered).await,
+                }
+            }
+        };
+        if let Some(forget) = (&request as &dyn Any).downcast_ref::<ForgetReq>() {
+            export.caches.forgotten(member.key, &forget.gfids);
+        }
+        let kept = performed.kept.clone();
+        let answer = performed.into_answer();
+        let destination = own.or_else(|| member.session.slots().finish(slot, sequence, kept));
+        if let Some(destination) = destination {
+            destination.put(answer);
+            if !std::ptr::eq(&destination.outbox, &connection.outbox) {
+                destination.flush();
+            }
+        }
+        drop(under_way);
+    }
+}
+
+/// Does the fop, and waits until nobody keeps what it changed.
+async fn coherent<F: FopType>(
+    connection: &Arc<Connection>,
+    member: &Arc<Member>,
+    cx: &Cx,
+    request: &F::Request,
+    remembered: Option<Answer>,
+) -> Performed<F> {
+    let export = &connection.export;
+    let timeout = connection.server.options.invalidate_timeout.0;
+    let moment = export.caches.now();
+    let mut performed = member.session.perform::<F>(&*export.child, cx, request, remembered).await;
+    let after =
+        export.caches.after::<F>(member.key, moment, request, &mut performed.result, &|notice: &_| export.tell(notice));
+    if let Some(waiting) = after.aside {
+        let export = export.clone();
+        tokio::spawn(async move { waiting.all(timeout, |silent| export.cut_off(silent)).await });
+    }
+    if let Some(waiting) = after.change {
+        waiting.all(timeout, |silent| export.cut_off(silent)).await;
+    }
+    if is_marked::<F>(&mut performed.result) {
+        // What the slot remembers was encoded before.
+        performed.kept = performed.kept.map(|_| Answer::of::<F>(&performed.result));
+    }
+    performed
+}
+
+fn is_marked<F: FopType>(result: &mut FopResult<F::Reply>) -> bool {
+    let xdata = match result {
+        Ok(reply) => &*F::reply_xdata(reply),
+        Err(error) => error.xdata(),
+    };
+    xdata.get(&UNCACHED) == Ok(Some(true))
+}
+
+/// Why a client may not ask this.
+fn refusal<F: FopType>(request: &F::Request) -> Option<Errno> {
+    let ipc = (request as &dyn Any).downcast_ref::<IpcReq>()?;
+    ipc.operation.starts_with(PRIVATE_IPC).then_some(Errno::EPERM)
+}
+
+/// Whether the fop may wait for another client, so that it is not counted among those that make room soon.
+fn waits<F: FopType>(request: &F::Request) -> bool {
+    let request = request as &dyn Any;
+    if let Some(lk) = request.downcast_ref::<LkReq>() {
+        return lk.command == LkCommand::SetWait;
+    }
+    if let Some(lk) = request.downcast_ref::<InodelkReq>() {
+        return lk.command == XlatorLkCommand::Lock;
+    }
+    if let Some(lk) = request.downcast_ref::<EntrylkReq>() {
+        return lk.command == XlatorLkCommand::Lock;
+    }
+    F::KIND == FopKind::Lease
+}
