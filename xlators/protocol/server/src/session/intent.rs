@@ -194,7 +194,3 @@ fn judge_xattrop(before: &[(XattrName, Option<Bytes>)], now: &[Option<Bytes>]) -
         _ => Verdict::PutBack,
     }
 }
-
-#[cfg(test)]
-#[path = "intent_tests.rs"]
-mod tests;

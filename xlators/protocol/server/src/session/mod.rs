@@ -54,6 +54,8 @@ mod session;
 mod sessions;
 mod slots;
 mod turns;
+#[cfg(test)]
+mod world;
 
 pub use answer::{Answer, Performed};
 pub use session::Session;

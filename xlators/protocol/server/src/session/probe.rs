@@ -154,7 +154,3 @@ async fn unnamed(look: &Look<'_>, gfid: Gfid) -> FopResult<Unnamed> {
 fn encoded<F: FopType>(reply: F::Reply) -> Answer {
     Answer::of::<F>(&Ok(reply))
 }
-
-#[cfg(test)]
-#[path = "probe_tests.rs"]
-mod tests;
