@@ -175,6 +175,17 @@ pub struct Granted {
     pub max_readahead: u32,
 }
 
+/// The first minor version with an epoch of names: Linux 6.16.
+const MINOR_WITH_EPOCH: u32 = 44;
+
+impl Granted {
+    /// Whether all cached names can be let run out at once ([`Notifier::inc_epoch`](crate::Notifier::inc_epoch)).
+    #[must_use]
+    pub const fn has_epoch(&self) -> bool {
+        self.minor >= MINOR_WITH_EPOCH
+    }
+}
+
 /// Bytes of a page, in which `max_pages` counts.
 const PAGE: u32 = 4096;
 /// Pages of a request where `MAX_PAGES` is not granted.

@@ -58,6 +58,7 @@ impl std::error::Error for NotifyError {}
 pub struct Notifier {
     lane: Arc<dyn Transport>,
     expire: bool,
+    epoch: bool,
 }
 
 impl std::fmt::Debug for Notifier {
@@ -69,7 +70,7 @@ impl std::fmt::Debug for Notifier {
 impl Notifier {
     /// Sends on `lane`, as `granted`.
     pub fn new(lane: Arc<dyn Transport>, granted: &Granted) -> Self {
-        Self { lane, expire: granted.flags.contains(InitFlags::HAS_EXPIRE_ONLY) }
+        Self { lane, expire: granted.flags.contains(InitFlags::HAS_EXPIRE_ONLY), epoch: granted.has_epoch() }
     }
 
     /// Drops the cached attributes and ACLs of `node`, and its cached data from `offset` for `length` bytes; zero is
@@ -129,6 +130,18 @@ impl Notifier {
         let size = u32::try_from(data.len()).map_err(|_| NotifyError::Refused(Errno::INVAL))?;
         let fixed = NotifyStoreOut { nodeid: node.0, offset, size, padding: 0 };
         self.send(NotifyCode::Store, &[fixed.as_bytes(), data])
+    }
+
+    /// Lets every cached name of the mount run out, those that do not exist among them: the next use of each looks it up
+    /// again. One step that waits for nothing.
+    ///
+    /// # Errors
+    /// See [`NotifyError`]; `Refused(EINVAL)` where the kernel cannot do that ([`Granted::has_epoch`]).
+    pub fn inc_epoch(&self) -> Result<Notified, NotifyError> {
+        if !self.epoch {
+            return Err(NotifyError::Refused(Errno::INVAL));
+        }
+        self.send(NotifyCode::IncEpoch, &[])
     }
 
     fn entry(&self, parent: NodeId, name: &[u8], flags: u32) -> Result<Notified, NotifyError> {
