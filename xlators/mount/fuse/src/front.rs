@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use brickwork_api::xdata::UNCACHED;
 use brickwork_api::{
     Attr, Cancel, ClientId, Credentials, Cx, Errno, FileKind, FopError, FopKind, FopType, ForgetReq, Gfid, GfidSource,
     Host, LkOwner, OpenFile, OpenId, ReleaseReq, ReleasedirReq, RequestId, Xdata, Xlator,
@@ -11,9 +12,11 @@ use brickwork_api::{
 use brickwork_fuse::{Delivery, Entry, Fh, Handled, LockOwner, NodeId, Reply, Request, Started};
 use parking_lot::Mutex;
 
+use crate::coherence::{Changing, Coherence, Freshness, Moment};
 use crate::convert;
 use crate::counters::{Counters, lane};
 use crate::groups::{Groups, Identity};
+use crate::invalidate::Later;
 use crate::nodes::Nodes;
 use crate::opens::Opens;
 use crate::slots::{Slot, Slots};
@@ -33,9 +36,12 @@ const FORGET_BATCH: usize = 1024;
 /// How the kernel is to treat what it is told.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Treatment {
+    /// Counts where the kernel can let all names run out; so does `negative_valid`.
     pub(crate) entry_valid: Duration,
     pub(crate) attr_valid: Duration,
     pub(crate) negative_valid: Duration,
+    /// The graph tells of every change by others before it is answered.
+    pub(crate) invalidates: bool,
     /// Reads and writes of every file go past the page cache.
     pub(crate) direct_io: bool,
     /// Size and time tell every change of content, so that what is cached may outlive a close.
@@ -62,6 +68,8 @@ pub(crate) struct Front {
     pub(crate) waits: Slots,
     pub(crate) counters: Counters,
     pub(crate) started: OnceLock<Started>,
+    pub(crate) coherence: Coherence,
+    pub(crate) later: Later,
     forgotten: Mutex<Vec<Gfid>>,
     forgetting: AtomicBool,
 }
@@ -88,6 +96,8 @@ impl Front {
             waits: Slots::new(slots, waiters_max),
             counters: Counters::new(),
             started: OnceLock::new(),
+            coherence: Coherence::new(),
+            later: Later::default(),
             forgotten: Mutex::default(),
             forgetting: AtomicBool::new(false),
         }
@@ -138,15 +148,27 @@ impl Front {
         reply: Reply,
         answer: impl FnOnce(&Arc<Front>, F::Reply, Reply) -> Delivery + Send + 'static,
     ) -> Handled {
+        self.kept_fop::<F>(caller, request, reply, |front, answered, _, reply| answer(front, answered, reply))
+    }
+
+    /// As [`Front::fop`], for an answer of which the kernel keeps something.
+    pub(crate) fn kept_fop<F: FopType>(
+        self: &Arc<Front>,
+        caller: Caller,
+        request: F::Request,
+        reply: Reply,
+        answer: impl FnOnce(&Arc<Front>, F::Reply, Freshness, Reply) -> Delivery + Send + 'static,
+    ) -> Handled {
         let front = self.clone();
         let reader = lane();
         Handled::later(async move {
             let work = front.begin(caller).await;
             let result = work.call::<F>(&request).await;
+            let fresh = work.freshness();
             // Before the reply: whoever has it finds the slot free.
             drop(work);
             let delivery = match result {
-                Ok(answered) => answer(&front, answered, reply),
+                Ok(answered) => answer(&front, answered, fresh, reply),
                 Err(error) => front.refuse(F::KIND, &error, reply),
             };
             front.finish(reader, delivery);
@@ -193,7 +215,7 @@ impl Front {
             cancel,
             host: self.host.clone(),
         };
-        Work { root: self.roots.root(), cx, slot }
+        Work { root: self.roots.root(), cx, slot, since: self.coherence.now(), uncached: AtomicBool::new(false) }
     }
 
     /// Counts what became of a request that `reader` began.
@@ -231,20 +253,55 @@ impl Front {
 
     /// The entry of an object found in `parent`, counted as told to the kernel: once the reply was not taken,
     /// [`Front::forget_untold`] takes it back.
-    pub(crate) fn entry(&self, attr: &Attr, parent: Option<Gfid>) -> Entry {
+    pub(crate) fn entry(&self, attr: &Attr, parent: Option<Gfid>, fresh: Freshness) -> Entry {
         let parent = parent.filter(|_| attr.kind == FileKind::Directory);
+        let node = self.nodes.remember(attr, parent);
+        // After it stands in the table: an invalidation finds it there, or is found here.
+        let kept = self.may_be_kept(attr.gfid, fresh);
         Entry {
-            node: self.nodes.remember(attr, parent),
+            node,
             generation: 0,
-            entry_valid: self.treatment.entry_valid,
-            attr_valid: self.treatment.attr_valid,
+            entry_valid: if kept { self.entry_valid() } else { Duration::ZERO },
+            attr_valid: if kept { self.treatment.attr_valid } else { Duration::ZERO },
             attr: convert::attr(attr),
         }
     }
 
+    /// Whether the kernel may keep what an answer says of `gfid`, as nothing has happened to it since it was asked for.
+    pub(crate) fn may_be_kept(&self, gfid: Gfid, fresh: Freshness) -> bool {
+        // The `forget` is looked for first: it leaves a mark when it is answered.
+        !fresh.uncached && !self.nodes.is_forgetting(gfid) && !self.coherence.overtaken(gfid, fresh.since)
+    }
+
+    /// Whether the kernel keeps names: the graph tells of changes, and the kernel can let them run out without a lock.
+    pub(crate) fn keeps_names(&self) -> bool {
+        self.treatment.invalidates && self.started.get().is_some_and(|started| started.granted.has_epoch())
+    }
+
+    fn entry_valid(&self) -> Duration {
+        if self.keeps_names() { self.treatment.entry_valid } else { Duration::ZERO }
+    }
+
+    /// For how long the kernel may believe that a name does not exist.
+    pub(crate) fn negative_valid(&self, fresh: Freshness) -> Duration {
+        // An answer that was overtaken needs nothing: the kernel counts the epoch from before it asked.
+        if self.keeps_names() && !fresh.uncached { self.treatment.negative_valid } else { Duration::ZERO }
+    }
+
+    /// Notes that the content of `gfid` is being changed through this mount; see [`crate::invalidate`].
+    pub(crate) fn changing(self: &Arc<Front>, gfid: Gfid) -> Option<Changing> {
+        self.treatment.invalidates.then(|| Changing::begin(self.clone(), gfid))
+    }
+
     /// Answers a request for a name with the object it stands for.
-    pub(crate) fn reply_entry(self: &Arc<Front>, attr: &Attr, parent: Option<Gfid>, reply: Reply) -> Delivery {
-        let entry = self.entry(attr, parent);
+    pub(crate) fn reply_entry(
+        self: &Arc<Front>,
+        attr: &Attr,
+        parent: Option<Gfid>,
+        fresh: Freshness,
+        reply: Reply,
+    ) -> Delivery {
+        let entry = self.entry(attr, parent, fresh);
         let delivery = reply.entry(&entry);
         if delivery != Delivery::Taken {
             self.forget_untold([(entry.node, 1)]);
@@ -256,16 +313,26 @@ impl Front {
     ///
     /// A time that was set by hand tells nothing, it may be an older content's; but setting it is a change itself,
     /// and so the two times of the object then differ.
+    ///
+    /// Where the graph tells of every change, what the kernel cached is right until then.
     pub(crate) fn keeps_cache(&self, node: NodeId) -> bool {
-        self.treatment.fine_timestamps && !self.treatment.direct_io && self.nodes.content_last(node)
+        let told = self.treatment.invalidates;
+        !self.treatment.direct_io && (told || self.treatment.fine_timestamps && self.nodes.content_last(node))
     }
 
     /// Answers a request for attributes.
-    pub(crate) fn reply_attr(&self, attr: &Attr, reply: Reply) -> Delivery {
+    pub(crate) fn reply_attr(&self, attr: &Attr, fresh: Freshness, reply: Reply) -> Delivery {
         if attr.gfid == Gfid::ROOT {
             self.nodes.looked_at_root(attr);
         }
-        reply.attr(&convert::attr(attr), self.treatment.attr_valid)
+        let kept = self.may_be_kept(attr.gfid, fresh);
+        reply.attr(&convert::attr(attr), if kept { self.treatment.attr_valid } else { Duration::ZERO })
+    }
+
+    /// Answers a change of attributes, which the kernel takes in without asking whether it is older than an
+    /// invalidation: so it is to look again before it believes them for longer than this call.
+    pub(crate) fn reply_changed_attr(&self, attr: &Attr, reply: Reply) -> Delivery {
+        reply.attr(&convert::attr(attr), Duration::ZERO)
     }
 
     /// FORGET: takes lookups back; the graph is told of the objects that the kernel no longer refers to.
@@ -326,6 +393,11 @@ impl Front {
             let request = ForgetReq { gfids, xdata: Xdata::EMPTY };
             if let Err(error) = work.root.forget(&work.cx, &request).await {
                 tracing::debug!(%error, "a forget was refused");
+            }
+            for gfid in request.gfids {
+                // What was told of it again meanwhile may be what the graph has just forgotten.
+                self.coherence.invalidated(gfid);
+                self.nodes.forgotten(gfid);
             }
         }
     }
@@ -394,12 +466,29 @@ pub(crate) struct Work<'a> {
     pub(crate) root: Arc<dyn Xlator>,
     pub(crate) cx: Cx,
     slot: Slot<'a>,
+    /// Before the first fop of it.
+    since: Moment,
+    uncached: AtomicBool,
 }
 
 impl Work<'_> {
     /// Does one fop.
     pub(crate) async fn call<F: FopType>(&self, request: &F::Request) -> Result<F::Reply, FopError> {
-        F::call(&*self.root, &self.cx, request).await
+        let mut result = F::call(&*self.root, &self.cx, request).await;
+        let xdata = match &mut result {
+            Ok(reply) => &*F::reply_xdata(reply),
+            Err(error) => error.xdata(),
+        };
+        // Nearly all carry nothing. Another shape under this name says as little.
+        if !xdata.is_empty() && xdata.get(&UNCACHED).ok().flatten() == Some(true) {
+            self.uncached.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+
+    /// What the answers so far say about being kept.
+    pub(crate) fn freshness(&self) -> Freshness {
+        Freshness { since: self.since, uncached: self.uncached.load(Ordering::Relaxed) }
     }
 
     /// Gives the context the id of a further request of the same slot, for the next fop of a chain.

@@ -1,10 +1,12 @@
 #![doc = include_str!("../README.md")]
 
+mod coherence;
 mod convert;
 mod counters;
 mod front;
 mod groups;
 mod handler;
+mod invalidate;
 mod mount;
 mod nodes;
 mod opens;
@@ -17,4 +19,4 @@ pub use brickwork_fuse::MountError;
 
 pub use crate::front::Roots;
 pub use crate::mount::{Left, Mount, MountConfig, StartError};
-pub use crate::options::{Choice, FuseOptions, LockKeeper};
+pub use crate::options::{Choice, FuseOptions, LockKeeper, Timeout};

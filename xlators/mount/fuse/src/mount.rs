@@ -4,18 +4,16 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use brickwork_api::xdata::FINE_TIMESTAMPS;
+use brickwork_api::xdata::{FINE_TIMESTAMPS, INVALIDATES};
 use brickwork_api::{ClientId, Event, FileKind, FopError, Gfid, Host, Locate, LookupReq, StatfsReq, Xdata};
-use brickwork_fuse::{
-    InitFlags, Limits, Mount as Mounted, MountError, MountOptions, NotifyError, Session, SessionError, Wanted,
-};
+use brickwork_fuse::{InitFlags, Limits, Mount as Mounted, MountError, MountOptions, Session, SessionError, Wanted};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::front::{Front, Roots, Treatment};
 use crate::handler::FrontHandler;
-use crate::options::{Choice, FuseOptions, LockKeeper};
+use crate::options::{Choice, FuseOptions, LockKeeper, Timeout};
 use crate::readers::Readers;
 
 /// What to mount where.
@@ -62,24 +60,14 @@ impl Mount {
     pub async fn start(roots: Arc<dyn Roots>, host: Arc<dyn Host>, config: MountConfig) -> Result<Mount, StartError> {
         let options = config.options;
         let client = ClientId::random();
-        let fine = ask_root(&*roots, &host, client).await?;
-        let treatment = Treatment {
-            entry_valid: options.entry_timeout.0,
-            attr_valid: options.attribute_timeout.0,
-            negative_valid: options.negative_timeout.0,
-            direct_io: match options.direct_io {
-                Choice::On => true,
-                Choice::Off => false,
-                Choice::Auto => !fine,
-            },
-            fine_timestamps: fine,
-        };
+        let promises = ask_root(&*roots, &host, client).await?;
+        let treatment = treatment(&options, promises)?;
         let locks_in_graph = match options.locks {
             LockKeeper::Auto => roots.keeps_locks(),
             LockKeeper::Graph => true,
             LockKeeper::Local => false,
         };
-        let (wanted, limits) = (wanted(&options, locks_in_graph), limits(&options));
+        let (wanted, limits) = (wanted(&options, locks_in_graph, &treatment), limits(&options));
         let host = Readers::of(host, limits.readers);
         let front = Arc::new(Front::new(roots, host, client, treatment, options.slots, options.waiters_max));
         let (ended, end) = watch::channel(false);
@@ -92,6 +80,12 @@ impl Mount {
                 .map_err(StartError::Session)
         })
         .await?;
+        if let Some(option) = options.names_option().filter(|_| !session.granted().has_epoch()) {
+            let minor = session.granted().kernel_minor;
+            // What is not mounted cannot be unmounted; the session ends by itself.
+            blocking(move || session.abort()).await.map_err(StartError::Mount)?;
+            return Err(StartError::Kernel { option, minor });
+        }
         let point = session.mount().map(|mounted| mounted.point().to_owned()).unwrap_or_default();
         Ok(Mount { session: Arc::new(session), front, point, locks_in_graph, ended: end })
     }
@@ -147,17 +141,13 @@ impl Mount {
         blocking(move || session.abort()).await
     }
 
-    /// Tells the kernel of an event of the graph: what it cached of an object that changed is dropped.
+    /// Tells the kernel of an event of the graph: what it cached of what changed is dropped.
     ///
     /// Returns at once; the kernel is told from the pool, as it may make the teller wait for requests under way.
+    /// The event's hold is kept until the kernel has dropped it, or, for a file that is being changed through this
+    /// mount, until it has dropped its attributes (README, Coherence).
     pub fn notify(&self, event: &Event) {
-        let &Event::Invalidate { gfid, .. } = event else { return };
-        let (Some(node), Some(started)) = (self.front.nodes.find(gfid), self.front.started.get()) else { return };
-        let notifier = started.notifier.clone();
-        self.front.host.run_blocking(Box::new(move || match notifier.inval_inode(node, 0, 0) {
-            Ok(_) | Err(NotifyError::Ended) => {}
-            Err(error) => tracing::warn!(%error, %gfid, "the kernel keeps what it cached of a changed file"),
-        }));
+        self.front.hear(event);
     }
 
     /// What the mount holds and has done, for `status`.
@@ -179,6 +169,7 @@ impl Mount {
             "locks_waiting": front.waits.used(),
             "locks": if self.locks_in_graph { "graph" } else { "local" },
             "direct_io": front.treatment.direct_io,
+            "told_of_changes": front.treatment.invalidates,
             "max_write": granted.max_write,
             "protocol": format!("7.{}", granted.minor),
         });
@@ -195,8 +186,17 @@ impl fmt::Debug for Mount {
     }
 }
 
-/// Asks the graph for its root and whether its timestamps tell changes apart.
-async fn ask_root(roots: &dyn Roots, host: &Arc<dyn Host>, client: ClientId) -> Result<bool, StartError> {
+/// What a graph promises of changes.
+#[derive(Clone, Copy)]
+struct Promises {
+    /// Timestamps tell changes of content apart.
+    fine_timestamps: bool,
+    /// It tells of changes by others before they are answered.
+    invalidates: bool,
+}
+
+/// Asks the graph for its root and what it promises.
+async fn ask_root(roots: &dyn Roots, host: &Arc<dyn Host>, client: ClientId) -> Result<Promises, StartError> {
     let root = roots.root();
     let cx = brickwork_api::Cx::internal(client, host.clone());
     let lookup = LookupReq { target: Locate::Gfid(Gfid::ROOT), xdata: Xdata::EMPTY };
@@ -207,18 +207,47 @@ async fn ask_root(roots: &dyn Roots, host: &Arc<dyn Host>, client: ClientId) -> 
     }
     let statfs = StatfsReq { gfid: Gfid::ROOT, xdata: Xdata::EMPTY };
     let counted = root.statfs(&cx, &statfs).await.map_err(StartError::Graph)?;
-    Ok(counted.xdata.get(&FINE_TIMESTAMPS).map_err(StartError::Graph)?.unwrap_or(false))
+    let promise = |key| Ok(counted.xdata.get(key).map_err(StartError::Graph)?.unwrap_or(false));
+    Ok(Promises { fine_timestamps: promise(&FINE_TIMESTAMPS)?, invalidates: promise(&INVALIDATES)? })
 }
 
-fn wanted(options: &FuseOptions, locks_in_graph: bool) -> Wanted {
+/// How the kernel is to treat what it is told by a graph that `promises`.
+///
+/// # Errors
+/// A timeout above 0 over a graph that does not tell of changes.
+fn treatment(options: &FuseOptions, promises: Promises) -> Result<Treatment, StartError> {
+    let Promises { fine_timestamps, invalidates } = promises;
+    if let Some(option) = options.timeout_above_zero().filter(|_| !invalidates) {
+        return Err(StartError::Timeout(option));
+    }
+    let valid = |timeout: Timeout| timeout.span(invalidates);
+    Ok(Treatment {
+        entry_valid: valid(options.entry_timeout),
+        attr_valid: valid(options.attribute_timeout),
+        negative_valid: valid(options.negative_timeout),
+        invalidates,
+        direct_io: match options.direct_io {
+            Choice::On => true,
+            Choice::Off => false,
+            Choice::Auto => !fine_timestamps && !invalidates,
+        },
+        fine_timestamps,
+    })
+}
+
+fn wanted(options: &FuseOptions, locks_in_graph: bool, treatment: &Treatment) -> Wanted {
     let mut wanted = Wanted::default();
+    if treatment.invalidates {
+        // With it the kernel would ask for size and time before each read and listing, once the timeout is over.
+        wanted.flags = wanted.flags.without(InitFlags::AUTO_INVAL_DATA);
+    }
     // The brick takes set-id bits and capabilities away when it is told to: the kernel need not ask for them before
     // each write.
     wanted.flags = wanted.flags | InitFlags::HANDLE_KILLPRIV_V2;
     if !locks_in_graph {
         wanted.flags = wanted.flags.without(InitFlags::POSIX_LOCKS | InitFlags::FLOCK_LOCKS);
     }
-    let worth_it = !options.attribute_timeout.0.is_zero() || !options.entry_timeout.0.is_zero();
+    let worth_it = !treatment.attr_valid.is_zero() || !treatment.entry_valid.is_zero();
     if options.readdirplus == Choice::Off || options.readdirplus == Choice::Auto && !worth_it {
         wanted.flags = wanted.flags.without(InitFlags::DO_READDIRPLUS | InitFlags::READDIRPLUS_AUTO);
     }
@@ -274,6 +303,15 @@ pub enum StartError {
     Mount(MountError),
     /// The kernel and we do not agree.
     Session(SessionError),
+    /// This timeout is above 0 and the graph does not tell of changes.
+    Timeout(&'static str),
+    /// This timeout is above 0 and the kernel cannot be told of changed names.
+    Kernel {
+        /// The option.
+        option: &'static str,
+        /// The minor version of the kernel's FUSE.
+        minor: u32,
+    },
 }
 
 impl fmt::Display for StartError {
@@ -284,6 +322,17 @@ impl fmt::Display for StartError {
             }
             StartError::Mount(error) => error.fmt(f),
             StartError::Session(error) => error.fmt(f),
+            StartError::Timeout(option) => write!(
+                f,
+                "`{option}` can only be 0 or `auto` here: nothing tells this mount when another client changes a file, \
+                 so the kernel has to ask each time; leave the option out, or mount bricks that are served by \
+                 protocol/server"
+            ),
+            StartError::Kernel { option, minor } => write!(
+                f,
+                "`{option}` above 0 needs Linux 6.16 (FUSE 7.44): this kernel, with FUSE 7.{minor}, cannot be told of names \
+                 that another client changed; leave the option out or use a newer kernel"
+            ),
         }
     }
 }

@@ -35,6 +35,8 @@ struct Shard {
     nodes: HashMap<u64, Node>,
     /// Ids that are not the low half of their gfid.
     odd: HashMap<Gfid, u64>,
+    /// Objects whose last `forget` the graph has not answered, with how many it has not.
+    forgetting: HashMap<Gfid, u32>,
 }
 
 /// The objects that the kernel refers to.
@@ -122,7 +124,34 @@ impl Nodes {
         }
         let gfid = shard.nodes.remove(&node.0)?.gfid;
         shard.odd.remove(&gfid);
+        *shard.forgetting.entry(gfid).or_default() += 1;
         Some(gfid)
+    }
+
+    /// Notes that the graph has answered one `forget` of `gfid`, which [`Nodes::forget`] answered.
+    pub(crate) fn forgotten(&self, gfid: Gfid) {
+        let mut shard = self.shard(gfid.ino());
+        if let Some(count) = shard.forgetting.get_mut(&gfid) {
+            *count -= 1;
+            if *count == 0 {
+                shard.forgetting.remove(&gfid);
+            }
+        }
+    }
+
+    /// Whether a `forget` of `gfid` is on its way: the graph may believe that nothing is kept of an object that the
+    /// kernel was told of again.
+    pub(crate) fn is_forgetting(&self, gfid: Gfid) -> bool {
+        self.shard(gfid.ino()).forgetting.contains_key(&gfid)
+    }
+
+    /// Everything that the kernel refers to, the root included.
+    pub(crate) fn all(&self) -> Vec<(NodeId, Gfid)> {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            all.extend(shard.lock().nodes.iter().map(|(id, entry)| (NodeId(*id), entry.gfid)));
+        }
+        all
     }
 
     /// How many objects the kernel refers to, the root included.
@@ -135,7 +164,11 @@ impl Nodes {
         let mut gone = Vec::new();
         for shard in &self.shards {
             let mut shard = shard.lock();
-            gone.extend(shard.nodes.extract_if(|id, _| *id != NodeId::ROOT.0).map(|(_, entry)| entry.gfid));
+            let shard = &mut *shard;
+            for (_, entry) in shard.nodes.extract_if(|id, _| *id != NodeId::ROOT.0) {
+                *shard.forgetting.entry(entry.gfid).or_default() += 1;
+                gone.push(entry.gfid);
+            }
             shard.odd.clear();
         }
         gone
@@ -214,6 +247,9 @@ mod tests {
         // The first is gone: the second must keep the id that the kernel knows it by.
         assert_eq!(nodes.forget(ids[0], 2), Some(objects[0]));
         assert_eq!(remember(&nodes, objects[1], None), ids[1]);
+        assert!(nodes.is_forgetting(objects[0]) && !nodes.is_forgetting(objects[1]));
+        nodes.forgotten(objects[0]);
+        assert!(!nodes.is_forgetting(objects[0]));
         for (object, id) in objects.iter().zip(&ids).skip(1) {
             nodes.forget(*id, 9);
             assert_eq!((nodes.gfid(*id), nodes.find(*object)), (None, None));
@@ -263,5 +299,6 @@ mod tests {
         gone.sort_unstable();
         objects.sort_unstable();
         assert_eq!((gone, nodes.len()), (objects, 1));
+        assert_eq!(nodes.all(), [(NodeId::ROOT, Gfid::ROOT)]);
     }
 }

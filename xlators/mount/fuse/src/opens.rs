@@ -10,17 +10,21 @@ use brickwork_api::{DirEntry, Gfid, OpenFile, OpenId};
 use brickwork_fuse::Fh;
 use parking_lot::Mutex;
 
+use crate::coherence::Moment;
+
 const SHARDS: usize = 16;
 
 /// One open file or directory.
 pub(crate) enum Open {
-    /// A file.
-    File { gfid: Gfid },
+    /// A file, and whether the kernel caches what is read and written through this open.
+    File { gfid: Gfid, keeps_pages: bool },
     /// A directory.
     Directory {
         gfid: Gfid,
         /// Entries that were read from the graph and had no room in the kernel's buffer.
         rest: Rest,
+        /// When the last listing that was answered was asked for, until it is known that the kernel has taken it in.
+        listed: Option<Moment>,
     },
 }
 
@@ -51,13 +55,33 @@ impl Opens {
     }
 
     /// Notes that `file` is open; call it before the reply leaves.
-    pub(crate) fn insert_file(&self, file: OpenFile) {
-        self.shard(file.open.0).lock().insert(file.open.0, Open::File { gfid: file.gfid });
+    pub(crate) fn insert_file(&self, file: OpenFile, keeps_pages: bool) {
+        self.shard(file.open.0).lock().insert(file.open.0, Open::File { gfid: file.gfid, keeps_pages });
+    }
+
+    /// Whether the kernel caches what is read and written through `open`.
+    pub(crate) fn keeps_pages(&self, open: OpenId) -> bool {
+        matches!(self.shard(open.0).lock().get(&open.0), Some(Open::File { keeps_pages: true, .. }))
+    }
+
+    /// Notes that a listing of `fh`, asked for at `since`, is about to be answered.
+    pub(crate) fn lists(&self, fh: Fh, since: Moment) {
+        if let Some(Open::Directory { listed, .. }) = self.shard(fh.0).lock().get_mut(&fh.0) {
+            *listed = Some(since);
+        }
+    }
+
+    /// When the last listing of `fh` was asked for; the kernel has taken it in, as it asks for more.
+    pub(crate) fn take_listed(&self, fh: Fh) -> Option<Moment> {
+        match self.shard(fh.0).lock().get_mut(&fh.0) {
+            Some(Open::Directory { listed, .. }) => listed.take(),
+            _ => None,
+        }
     }
 
     /// Notes that the directory `file` is open; call it before the reply leaves.
     pub(crate) fn insert_directory(&self, file: OpenFile) {
-        let open = Open::Directory { gfid: file.gfid, rest: Rest::default() };
+        let open = Open::Directory { gfid: file.gfid, rest: Rest::default(), listed: None };
         self.shard(file.open.0).lock().insert(file.open.0, open);
     }
 
@@ -97,7 +121,7 @@ impl Opens {
         let mut all = Vec::new();
         for shard in &self.shards {
             all.extend(shard.lock().drain().map(|(number, open)| match open {
-                Open::File { gfid } => (OpenFile { gfid, open: OpenId(number) }, false),
+                Open::File { gfid, .. } => (OpenFile { gfid, open: OpenId(number) }, false),
                 Open::Directory { gfid, .. } => (OpenFile { gfid, open: OpenId(number) }, true),
             }));
         }
@@ -136,9 +160,11 @@ mod tests {
     fn the_end_of_the_mount_finds_everything_that_is_open() {
         let opens = Opens::new();
         let (file, directory, closed) = (open(&opens), open(&opens), open(&opens));
-        opens.insert_file(file);
+        opens.insert_file(file, true);
+        assert!(opens.keeps_pages(file.open) && !opens.keeps_pages(directory.open));
         opens.insert_directory(directory);
-        opens.insert_file(closed);
+        opens.insert_file(closed, false);
+        assert!(!opens.keeps_pages(closed.open));
         opens.remove(Fh(closed.open.0));
         assert_eq!(opens.count(), (1, 1));
         let mut all = opens.clear();

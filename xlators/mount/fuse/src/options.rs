@@ -3,6 +3,8 @@
 //! Names are those of `mount.glusterfs` where it has the option; words that `mount(8)` hands to every file system are
 //! understood, and whatever is unknown is refused by name.
 
+use std::time::Duration;
+
 use brickwork_api::option_enum;
 use brickwork_api::options::{OptionError, OptionMap, OptionValue, Seconds, options};
 
@@ -44,18 +46,60 @@ impl OptionValue for Choice {
     }
 }
 
+/// For how long the kernel believes what it was told when the option is left to us and the graph tells of changes.
+///
+/// A change is told at once, so this bounds nothing but what a fault on the way could leave behind; and one question
+/// a minute for each file in use costs nothing that can be measured.
+pub(crate) const TOLD_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// For how long the kernel believes what it was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timeout {
+    /// 60 s where the graph tells of changes, else 0.
+    Auto,
+    /// This long.
+    For(Duration),
+}
+
+impl Timeout {
+    pub(crate) fn span(self, told_of_changes: bool) -> Duration {
+        match self {
+            Timeout::For(span) => span,
+            Timeout::Auto if told_of_changes => TOLD_TIMEOUT,
+            Timeout::Auto => Duration::ZERO,
+        }
+    }
+
+    fn is_above_zero(self) -> bool {
+        matches!(self, Timeout::For(span) if !span.is_zero())
+    }
+}
+
+impl OptionValue for Timeout {
+    const VALUES: &'static str = "auto, or seconds, or a number with ms, s, min, h, d, wk";
+
+    fn parse(text: &str) -> Result<Timeout, String> {
+        if text.eq_ignore_ascii_case("auto") {
+            return Ok(Timeout::Auto);
+        }
+        Seconds::parse(text)
+            .map(|Seconds(span)| Timeout::For(span))
+            .map_err(|reason| format!("{reason}, and not `auto`"))
+    }
+}
+
 options! {
     /// Options of a mount (`brickwork mount -o ...`).
     pub struct FuseOptions {
-        /// How long the kernel may believe the attributes of a file without asking. Only 0 is taken for now: nothing
-        /// tells a mount yet that another client changed the file.
-        attribute_timeout: Seconds = "attribute-timeout" [default("0")],
-        /// How long the kernel may believe that a name stands for a file without asking. Only 0, as for
-        /// `attribute-timeout`.
-        entry_timeout: Seconds = "entry-timeout" [default("0")],
-        /// How long the kernel may believe that a name does not exist without asking. Only 0, as for
-        /// `attribute-timeout`.
-        negative_timeout: Seconds = "negative-timeout" [default("0")],
+        /// How long the kernel may believe the attributes of a file without asking. `auto`: 60 s where the bricks tell
+        /// this mount of every change by others before it is answered, as served bricks do; else 0, and a number above 0
+        /// is refused.
+        attribute_timeout: Timeout = "attribute-timeout" [default("auto")],
+        /// How long the kernel may believe that a name stands for a file without asking. As `attribute-timeout`; needs
+        /// Linux 6.16.
+        entry_timeout: Timeout = "entry-timeout" [default("auto")],
+        /// How long the kernel may believe that a name does not exist without asking. As `entry-timeout`.
+        negative_timeout: Timeout = "negative-timeout" [default("auto")],
         /// Threads that read requests of the kernel. Not given: one for each processor, at most 4.
         readers: Option<u32> = "readers" [range(1, 64), aliases(&["reader-thread-count"])],
         /// Requests that the kernel may send ahead in the background, as readahead does.
@@ -73,8 +117,8 @@ options! {
         dev: Option<bool> = "dev" [],
         /// Programs can be run.
         exec: bool = "exec" [default("on")],
-        /// Reads and writes go past the kernel's page cache. `auto`: where the brick's timestamps are too coarse to
-        /// tell two changes apart (README, Coherence). Files opened with O_APPEND always do.
+        /// Reads and writes go past the kernel's page cache. `auto`: where nobody tells of changes and the
+        /// brick's timestamps are too coarse to tell two of them apart (README, Coherence). Files opened with O_APPEND always do.
         direct_io: Choice = "direct-io" [default("auto"), aliases(&["direct-io-mode"])],
         /// Directories are listed with attributes. `auto`: when a timeout lets the kernel use them; with timeouts
         /// of 0 it asks for every one of them again.
@@ -136,7 +180,7 @@ impl FuseOptions {
                 Known::No => errors.push(OptionError { key: key.to_owned(), reason: unknown() }),
             }
         }
-        match FuseOptions::read(&map) {
+        match FuseOptions::parse(&map) {
             Ok(options) if errors.is_empty() => Ok(options),
             Ok(_) => Err(errors),
             Err(refused) => {
@@ -152,28 +196,16 @@ impl FuseOptions {
         !matches!(known(name), Known::No)
     }
 
-    /// Reads the options and checks what no single value shows.
-    ///
-    /// # Errors
-    /// Every value that is refused, all at once.
-    pub fn read(map: &OptionMap) -> Result<FuseOptions, Vec<OptionError>> {
-        let options = FuseOptions::parse(map)?;
-        let timeouts = [
-            ("attribute-timeout", options.attribute_timeout),
-            ("entry-timeout", options.entry_timeout),
-            ("negative-timeout", options.negative_timeout),
-        ];
-        let refused: Vec<OptionError> = timeouts
-            .into_iter()
-            .filter(|(_, timeout)| !timeout.0.is_zero())
-            .map(|(key, _)| OptionError {
-                key: key.to_owned(),
-                reason: "only 0 is possible: nothing tells this mount when another client changes a file, so the \
-                         kernel has to ask each time"
-                    .to_owned(),
-            })
-            .collect();
-        if refused.is_empty() { Ok(options) } else { Err(refused) }
+    /// The first timeout that is set above 0.
+    pub(crate) fn timeout_above_zero(&self) -> Option<&'static str> {
+        let above = self.attribute_timeout.is_above_zero().then_some("attribute-timeout");
+        above.or_else(|| self.names_option())
+    }
+
+    /// The first timeout of names that is set above 0.
+    pub(crate) fn names_option(&self) -> Option<&'static str> {
+        let options = [("entry-timeout", self.entry_timeout), ("negative-timeout", self.negative_timeout)];
+        options.into_iter().find(|(_, timeout)| timeout.is_above_zero()).map(|(option, _)| option)
     }
 }
 
@@ -252,10 +284,18 @@ mod tests {
     }
 
     #[test]
-    fn a_timeout_above_zero_is_refused_with_the_reason() {
-        let errors = FuseOptions::from_words("attribute-timeout=1,entry-timeout=0").unwrap_err();
-        assert_eq!(errors.len(), 1);
-        assert!(errors[0].to_string().starts_with("option `attribute-timeout`: only 0 is possible: "));
+    fn timeouts_are_left_to_the_graph_unless_a_number_is_given() {
+        let options = FuseOptions::from_words("attribute-timeout=auto,entry-timeout=2min,negative-timeout=0").unwrap();
+        assert_eq!(
+            (options.attribute_timeout, options.negative_timeout),
+            (Timeout::Auto, Timeout::For(Duration::ZERO))
+        );
+        assert_eq!(options.entry_timeout.span(true).as_secs(), 120);
+        assert_eq!([true, false].map(|told| Timeout::Auto.span(told).as_secs()), [60, 0]);
+        assert_eq!(options.timeout_above_zero(), Some("entry-timeout"));
+        assert_eq!(FuseOptions::default().timeout_above_zero(), None);
+        let errors = FuseOptions::from_words("attribute-timeout=soon").unwrap_err();
+        assert!(errors[0].to_string().contains("`auto`"), "{}", errors[0]);
     }
 
     #[test]

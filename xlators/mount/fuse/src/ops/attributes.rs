@@ -30,16 +30,20 @@ impl Front {
     pub(crate) fn getattr(self: &Arc<Front>, caller: Caller, node: NodeId, fh: Option<Fh>, reply: Reply) -> Handled {
         let target = or_refuse!(self, reply, self.target(node, fh));
         let request = StatReq { target, xdata: Xdata::EMPTY };
-        self.fop::<fop::Stat>(caller, request, reply, |front, found, reply| front.reply_attr(&found.attr, reply))
+        self.kept_fop::<fop::Stat>(caller, request, reply, |front, found, fresh, reply| {
+            front.reply_attr(&found.attr, fresh, reply)
+        })
     }
 
     /// SETATTR: a change of the length is a fop of its own, done first.
     pub(crate) fn setattr(self: &Arc<Front>, caller: Caller, node: NodeId, set: &SetAttr, reply: Reply) -> Handled {
         let change = or_refuse!(self, reply, self.change(node, set));
+        let changing = change.size.and_then(|_| self.changing(change.target.gfid));
         self.fops(caller.owning(set.lock_owner), reply, |front, caller, reply| async move {
+            let _until_answered = changing;
             let mut work = front.begin(caller).await;
             match apply(&mut work, &change).await {
-                Ok(attr) => front.reply_attr(&attr, reply),
+                Ok(attr) => front.reply_changed_attr(&attr, reply),
                 Err(error) => front.refuse(FopKind::Setattr, &error, reply),
             }
         })

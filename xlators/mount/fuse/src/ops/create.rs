@@ -11,6 +11,7 @@ use brickwork_fuse::request::Create;
 use brickwork_fuse::{Delivery, Fh, Handled, NodeId, Opened, Reply};
 
 use super::or_refuse;
+use crate::coherence::Freshness;
 use crate::front::{Caller, Front, Work};
 
 /// Rounds of "it exists" and "it is gone" before the caller is told to look again.
@@ -40,8 +41,8 @@ impl Front {
     /// With O_DIRECT the kernel would ask for size and time before each read all the same, of a cache it does not use.
     /// What was cached before is good where its time tells ([`Front::keeps_cache`]): the look at the name that came before
     /// this open, and the question before each read, have compared it.
-    fn open_flags(&self, node: NodeId, flags: u32) -> OpenFlags {
-        if self.treatment.direct_io || flags & (O_APPEND | O_DIRECT) != 0 {
+    fn open_flags(&self, node: NodeId, flags: u32, uncached: bool) -> OpenFlags {
+        if self.treatment.direct_io || uncached || flags & (O_APPEND | O_DIRECT) != 0 {
             OpenFlags::DIRECT_IO | OpenFlags::PARALLEL_DIRECT_WRITES
         } else if self.keeps_cache(node) {
             OpenFlags::KEEP_CACHE
@@ -50,9 +51,11 @@ impl Front {
         }
     }
 
-    fn opened(&self, node: NodeId, file: OpenFile, flags: u32) -> Opened {
-        self.opens.insert_file(file);
-        Opened { flags: self.open_flags(node, flags), ..Opened::plain(Fh(file.open.0)) }
+    fn opened(&self, node: NodeId, file: OpenFile, flags: u32, fresh: Freshness) -> Opened {
+        let uncached = fresh.uncached || self.nodes.is_forgetting(file.gfid);
+        let flags = self.open_flags(node, flags, uncached);
+        self.opens.insert_file(file, !flags.contains(OpenFlags::DIRECT_IO));
+        Opened { flags, ..Opened::plain(Fh(file.open.0)) }
     }
 
     /// OPEN.
@@ -68,14 +71,15 @@ impl Front {
         self.fops(caller, reply, move |front, caller, reply| async move {
             let file = OpenFile { gfid, open: front.opens.fresh() };
             let owner = caller.again();
-            let result = {
+            let _until_answered = (flags & O_TRUNC != 0).then(|| front.changing(gfid));
+            let (result, fresh) = {
                 let work = front.begin(caller).await;
-                open_existing(&work, file, flags, kill_set_id).await
+                (open_existing(&work, file, flags, kill_set_id).await, work.freshness())
             };
             if let Err(error) = result {
                 return front.refuse(FopKind::Open, &error, reply);
             }
-            let delivery = reply.opened(front.opened(node, file, flags));
+            let delivery = reply.opened(front.opened(node, file, flags, fresh));
             if delivery != Delivery::Taken {
                 front.release(owner, file, false).await;
             }
@@ -100,16 +104,19 @@ impl Front {
         };
         self.fops(caller, reply, |front, caller, reply| async move {
             let owner = caller.again();
-            let made = {
+            let (made, fresh) = {
                 let mut work = front.begin(caller).await;
-                front.make_or_open(&mut work, &making).await
+                (front.make_or_open(&mut work, &making).await, work.freshness())
             };
-            let (file, attr) = match made {
+            let (file, attr, is_new) = match made {
                 Ok(made) => made,
                 Err(error) => return front.refuse(FopKind::Create, &error, reply),
             };
-            let entry = front.entry(&attr, None);
-            let delivery = reply.created(&entry, front.opened(entry.node, file, making.flags));
+            // Of a file that it knew the kernel takes the attributes in without asking whether they are older than an
+            // invalidation.
+            let known = Freshness { uncached: fresh.uncached || !is_new, ..fresh };
+            let entry = front.entry(&attr, None, known);
+            let delivery = reply.created(&entry, front.opened(entry.node, file, making.flags, fresh));
             if delivery != Delivery::Taken {
                 front.forget_untold([(entry.node, 1)]);
                 front.release(owner, file, false).await;
@@ -118,12 +125,13 @@ impl Front {
         })
     }
 
-    async fn make_or_open(&self, work: &mut Work<'_>, making: &Making) -> Result<(OpenFile, Attr), FopError> {
+    /// The open file, its attributes, and whether it was made here.
+    async fn make_or_open(&self, work: &mut Work<'_>, making: &Making) -> Result<(OpenFile, Attr, bool), FopError> {
         let open = self.opens.fresh();
         for _ in 0..ROUNDS_MAX {
             match make(work, making, self.gfids.fresh(), open).await {
                 Err(error) if error.errno() == Errno::EEXIST && making.flags & O_EXCL == 0 => {}
-                result => return result,
+                result => return result.map(|(file, attr)| (file, attr, true)),
             }
             work.next();
             let request = LookupReq { target: Locate::Entry(making.entry.clone()), xdata: Xdata::EMPTY };
@@ -146,11 +154,11 @@ impl Front {
                     work.next();
                     let request = StatReq { target: file.into(), xdata: Xdata::EMPTY };
                     return match work.call::<fop::Stat>(&request).await {
-                        Ok(emptied) => Ok((file, emptied.attr)),
+                        Ok(emptied) => Ok((file, emptied.attr, false)),
                         Err(error) => Err(give_back(work, file, error).await),
                     };
                 }
-                Ok(()) => return Ok((file, attr)),
+                Ok(()) => return Ok((file, attr, false)),
                 // Unlinked between the look and the open.
                 Err(error) if matches!(error.errno(), Errno::ENOENT | Errno::ESTALE) => work.next(),
                 Err(error) => return Err(error),

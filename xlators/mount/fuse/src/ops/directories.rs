@@ -17,6 +17,7 @@ use brickwork_fuse::{
 };
 
 use super::or_refuse;
+use crate::coherence::Freshness;
 use crate::convert;
 use crate::front::{Caller, Front, Work};
 use crate::opens::Rest;
@@ -102,17 +103,19 @@ impl Front {
         self.fops(caller, reply, move |front, caller, reply| async move {
             let file = OpenFile { gfid, open: front.opens.fresh() };
             let owner = caller.again();
-            let result = {
+            let (result, fresh) = {
                 let work = front.begin(caller).await;
-                work.call::<fop::Opendir>(&OpendirReq { file, xdata: Xdata::EMPTY }).await
+                (work.call::<fop::Opendir>(&OpendirReq { file, xdata: Xdata::EMPTY }).await, work.freshness())
             };
             if let Err(error) = result {
                 return front.refuse(FopKind::Opendir, &error, reply);
             }
             front.opens.insert_directory(file);
-            // The kernel keeps the names, and compares the directory's time whenever a listing begins.
+            // The kernel keeps the names until the graph tells that they changed; where it does not tell, the kernel
+            // compares the directory's time whenever a listing begins.
             let cached = OpenFlags::CACHE_DIR | OpenFlags::KEEP_CACHE;
-            let flags = if front.keeps_cache(node) { cached } else { OpenFlags::empty() };
+            let kept = front.keeps_cache(node) && front.may_be_kept(gfid, fresh);
+            let flags = if kept { cached } else { OpenFlags::empty() };
             let delivery = reply.opened(Opened { flags, ..Opened::plain(Fh(file.open.0)) });
             if delivery != Delivery::Taken {
                 front.release(owner, file, true).await;
@@ -145,17 +148,26 @@ impl Front {
         reply: Reply,
     ) -> Handled {
         let directory = or_refuse!(self, reply, self.open_file(node, read.fh));
+        self.drop_overtaken_listing(node, directory);
         let parent = self.nodes.parent(node).unwrap_or(directory.gfid);
         let listing = Listing { directory, read: *read, plus, parent };
         self.fops(caller, reply, |front, caller, reply| async move {
             let mut filling = Filling::new(listing.read.size, plus);
-            let listed = {
+            let (listed, fresh) = {
                 let mut work = front.begin(caller).await;
-                front.list(&mut work, &listing, &mut filling).await
+                let listed = front.list(&mut work, &listing, &mut filling).await;
+                (listed, work.freshness())
             };
+            front.opens.lists(listing.read.fh, fresh.since);
             let kind = if plus { FopKind::Readdirplus } else { FopKind::Readdir };
             match listed {
-                Ok(()) => front.reply_listing(filling, reply),
+                Ok(()) => {
+                    let delivery = front.reply_listing(filling, reply);
+                    if fresh.uncached {
+                        front.drop_untellable(node);
+                    }
+                    delivery
+                }
                 // The kernel has not been told of what was filled in so far.
                 Err(error) => {
                     front.take_back(filling);
@@ -163,6 +175,17 @@ impl Front {
                 }
             }
         })
+    }
+
+    /// Drops what the kernel made of the last listing of an open directory, if an invalidation has overtaken it.
+    ///
+    /// The kernel takes names in from a listing as they are, and keeps them, however old they became on the way. That it
+    /// has done so is known once the same open asks again or is closed.
+    pub(crate) fn drop_overtaken_listing(self: &Arc<Front>, node: NodeId, directory: OpenFile) {
+        let listed = self.opens.take_listed(Fh(directory.open.0));
+        if listed.is_some_and(|since| self.coherence.overtaken(directory.gfid, since)) {
+            self.drop_listing(node, directory.gfid);
+        }
     }
 
     fn reply_listing(self: &Arc<Front>, filling: Filling, reply: Reply) -> Delivery {
@@ -206,7 +229,7 @@ impl Front {
                     self.opens.keep_rest(listing.read.fh, Rest { at: offset, entries, last: true });
                     return Ok(());
                 }
-                self.fill(listing, filling, entries, offset)
+                self.fill(listing, filling, entries, (offset, work.freshness()))
             }
         }
     }
@@ -227,7 +250,7 @@ impl Front {
                 entry.attr = attr_now(work, entry.gfid).await?;
             }
         }
-        self.fill(listing, filling, entries, rest.at)
+        self.fill(listing, filling, entries, (rest.at, work.freshness()))
     }
 
     /// Fills in `entries`, which begin at `offset`; what has no room is kept for the request that goes on there.
@@ -236,12 +259,12 @@ impl Front {
         listing: &Listing,
         filling: &mut Filling,
         mut entries: Vec<DirEntry>,
-        mut offset: u64,
+        (mut offset, fresh): (u64, Freshness),
     ) -> Result<(), FopError> {
         let mut taken = 0;
         for entry in &entries {
             let next = offset_to_kernel(entry.next)?;
-            if !self.push(listing, filling, entry, next) {
+            if !self.push(listing, filling, entry, (next, fresh)) {
                 break;
             }
             offset = next;
@@ -260,18 +283,35 @@ impl Front {
         Ok(())
     }
 
-    fn push(&self, listing: &Listing, filling: &mut Filling, entry: &DirEntry, next: u64) -> bool {
+    fn push(
+        &self,
+        listing: &Listing,
+        filling: &mut Filling,
+        entry: &DirEntry,
+        (next, fresh): (u64, Freshness),
+    ) -> bool {
+        let directory = listing.directory.gfid;
         let (ino, kind, name) = (entry.gfid.ino(), convert::file_kind(entry.kind), entry.name.as_bytes());
         match filling {
             Filling::Names(buffer) => buffer.push(ino, next, kind, name),
             Filling::Plus { buffer, .. } if !buffer.has_room(name) => false,
             Filling::Plus { buffer, told } => {
-                let known: Option<Entry> =
-                    entry.attr.as_ref().map(|attr| self.entry(attr, Some(listing.directory.gfid)));
+                let known: Option<Entry> = entry.attr.as_ref().map(|attr| self.listed_entry(attr, directory, fresh));
                 told.extend(known.map(|entry| entry.node));
                 buffer.push(known.as_ref(), ino, next, kind, name)
             }
         }
+    }
+}
+
+impl Front {
+    /// As [`Front::entry`], of a name in a listing of `directory`: the kernel takes it in with the epoch of that moment.
+    fn listed_entry(&self, attr: &Attr, directory: Gfid, fresh: Freshness) -> Entry {
+        let mut entry = self.entry(attr, Some(directory), fresh);
+        if !self.may_be_kept(directory, fresh) {
+            entry.entry_valid = std::time::Duration::ZERO;
+        }
+        entry
     }
 }
 

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use brickwork_api::{
-    CopyFileRangeReq, Errno, FallocateReq, FlushReq, FsyncReq, ReadReq, SeekReq, WriteReq, Xdata, fop,
+    CopyFileRangeReq, Errno, FallocateReq, FlushReq, FsyncReq, OpenId, ReadReq, SeekReq, WriteReq, Xdata, fop,
 };
 use brickwork_fuse::abi::WriteFlags;
 use brickwork_fuse::request::{CopyRange, ReadRequest, Release, WriteRequest};
 use brickwork_fuse::{Fh, Handled, LockOwner, NodeId, Reply};
 
 use super::or_refuse;
+use crate::coherence::Freshness;
 use crate::convert;
 use crate::front::{Caller, Front};
 
@@ -28,10 +29,19 @@ impl Front {
         let request = ReadReq { file, offset: read.offset, size: read.size, xdata: Xdata::EMPTY };
         let most = read.size as usize;
         let caller = caller.owning(read.lock_owner);
-        self.fop::<fop::Read>(caller, request, reply, move |_, answer, reply| {
+        self.kept_fop::<fop::Read>(caller, request, reply, move |front, answer, fresh, reply| {
             // More than was asked for would be refused by the kernel.
-            reply.data(&answer.data[..answer.data.len().min(most)])
+            let delivery = reply.data(&answer.data[..answer.data.len().min(most)]);
+            front.drop_uncached_pages(node, file.open, fresh);
+            delivery
         })
+    }
+
+    /// Drops the pages that a transfer left with the kernel, when nobody will tell that they are old.
+    fn drop_uncached_pages(self: &Arc<Front>, node: NodeId, open: OpenId, fresh: Freshness) {
+        if fresh.uncached && self.opens.keeps_pages(open) {
+            self.drop_untellable(node);
+        }
     }
 
     /// WRITE; the payload stays where it was read to.
@@ -54,7 +64,13 @@ impl Front {
             kill_set_id: write.write_flags.contains(WriteFlags::KILL_SUIDGID),
             xdata: Xdata::EMPTY,
         };
-        self.fop::<fop::Write>(caller, request, reply, |_, answer, reply| reply.written(answer.written))
+        let changing = self.changing(file.gfid);
+        self.kept_fop::<fop::Write>(caller, request, reply, move |front, answer, fresh, reply| {
+            let delivery = reply.written(answer.written);
+            drop(changing);
+            front.drop_uncached_pages(node, file.open, fresh);
+            delivery
+        })
     }
 
     /// FLUSH: a descriptor was closed.
@@ -81,6 +97,9 @@ impl Front {
         reply: Reply,
     ) -> Handled {
         let file = or_refuse!(self, reply, self.open_file(node, release.fh));
+        if directory {
+            self.drop_overtaken_listing(node, file);
+        }
         let owner = (release.flock_unlock || release.flush).then_some(release.lock_owner);
         let flush = release.flush && !directory;
         self.fops(caller.owning(owner), reply, move |front, caller, reply| async move {
@@ -126,7 +145,11 @@ impl Front {
             length: range.length,
             xdata: Xdata::EMPTY,
         };
-        self.fop::<fop::Fallocate>(caller, request, reply, |_, _, reply| reply.ok())
+        let changing = self.changing(request.file.gfid);
+        self.fop::<fop::Fallocate>(caller, request, reply, |_, _, reply| {
+            let _until_answered = changing;
+            reply.ok()
+        })
     }
 
     /// LSEEK, of which only the search for data and holes comes here.
@@ -168,6 +191,10 @@ impl Front {
             length: copy.length.min(most),
             xdata: Xdata::EMPTY,
         };
-        self.fop::<fop::CopyFileRange>(caller, request, reply, |_, answer, reply| reply.copied(answer.copied))
+        let changing = self.changing(request.to.gfid);
+        self.fop::<fop::CopyFileRange>(caller, request, reply, |_, answer, reply| {
+            let _until_answered = changing;
+            reply.copied(answer.copied)
+        })
     }
 }

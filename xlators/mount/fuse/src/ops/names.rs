@@ -11,6 +11,7 @@ use brickwork_api::{
 use brickwork_fuse::{Handled, NodeId, Reply};
 
 use super::or_refuse;
+use crate::coherence::Freshness;
 use crate::convert;
 use crate::front::{Caller, Front};
 
@@ -54,9 +55,9 @@ impl Front {
                 Locate::Gfid(_) => None,
             };
             match work.call::<fop::Lookup>(&request).await {
-                Ok(found) => front.reply_entry(&found.attr, parent, reply),
+                Ok(found) => front.reply_entry(&found.attr, parent, work.freshness(), reply),
                 Err(error) if error.errno() == Errno::ENOENT && parent.is_some() => {
-                    reply.no_entry(front.treatment.negative_valid)
+                    reply.no_entry(front.negative_valid(work.freshness()))
                 }
                 Err(error) => front.refuse(FopKind::Lookup, &error, reply),
             }
@@ -80,7 +81,9 @@ impl Front {
             rdev: convert::device_from_kernel(node.rdev),
             xdata: Xdata::EMPTY,
         };
-        self.fop::<fop::Mknod>(caller, request, reply, |front, made, reply| front.reply_entry(&made.attr, None, reply))
+        self.kept_fop::<fop::Mknod>(caller, request, reply, |front, made, fresh, reply| {
+            front.reply_entry(&made.attr, None, fresh, reply)
+        })
     }
 
     /// MKDIR.
@@ -101,8 +104,8 @@ impl Front {
             umask: node.umask,
             xdata: Xdata::EMPTY,
         };
-        self.fop::<fop::Mkdir>(caller, request, reply, move |front, made, reply| {
-            front.reply_entry(&made.attr, Some(parent), reply)
+        self.kept_fop::<fop::Mkdir>(caller, request, reply, move |front, made, fresh, reply| {
+            front.reply_entry(&made.attr, Some(parent), fresh, reply)
         })
     }
 
@@ -121,8 +124,8 @@ impl Front {
             target: Bytes::copy_from_slice(target),
             xdata: Xdata::EMPTY,
         };
-        self.fop::<fop::Symlink>(caller, request, reply, |front, made, reply| {
-            front.reply_entry(&made.attr, None, reply)
+        self.kept_fop::<fop::Symlink>(caller, request, reply, |front, made, fresh, reply| {
+            front.reply_entry(&made.attr, None, fresh, reply)
         })
     }
 
@@ -138,8 +141,9 @@ impl Front {
         let entry = or_refuse!(self, reply, self.entry_in(directory, name));
         let gfid = or_refuse!(self, reply, self.gfid(node));
         let request = LinkReq { gfid, entry, xdata: Xdata::EMPTY };
-        self.fop::<fop::Link>(caller, request, reply, |front, linked, reply| {
-            front.reply_entry(&linked.attr, None, reply)
+        self.kept_fop::<fop::Link>(caller, request, reply, |front, linked, fresh, reply| {
+            // The kernel takes the attributes in without asking whether they are older than an invalidation.
+            front.reply_entry(&linked.attr, None, Freshness { uncached: true, ..fresh }, reply)
         })
     }
 

@@ -49,7 +49,14 @@ impl Front {
         self.fops(caller, reply, move |front, caller, reply| async move {
             let work = front.begin(caller).await;
             match work.call::<fop::Getxattr>(&request).await {
-                Ok(found) => reply_sized(&found.value, room, reply),
+                Ok(found) => {
+                    let delivery = reply_sized(&found.value, room, reply);
+                    if is_acl(&request.name) && work.freshness().uncached {
+                        // The kernel keeps ACLs until the attributes are dropped.
+                        front.drop_untellable(node);
+                    }
+                    delivery
+                }
                 Err(error) if error.errno() == Errno::EOPNOTSUPP && is_acl(&request.name) => {
                     reply.error(convert::errno(Errno::ENODATA))
                 }

@@ -4,12 +4,13 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod recorder;
+pub mod told;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use brickwork_api::{ClientId, Xlator};
-use brickwork_mount::{FuseOptions, Mount, MountConfig, Roots};
+use brickwork_mount::{FuseOptions, Mount, MountConfig, Roots, StartError};
 use brickwork_testkit::{MemoryLeaf, TestHost};
 use parking_lot::{Mutex, MutexGuard};
 use tempfile::TempDir;
@@ -39,7 +40,7 @@ static ALONE: Mutex<()> = Mutex::new(());
 /// One graph with its mounts.
 pub struct Rig {
     pub recorder: Arc<Recorder>,
-    mounts: Vec<Mount>,
+    mounts: Vec<Arc<Mount>>,
     points: TempDir,
     runtime: Runtime,
     keeps_locks: bool,
@@ -72,12 +73,26 @@ impl Rig {
     pub fn mount(&mut self, words: &str) -> PathBuf {
         let point = self.points.path().join(self.mounts.len().to_string());
         std::fs::create_dir(&point).unwrap();
-        let roots = Arc::new(Fixed { root: self.recorder.clone(), keeps_locks: self.keeps_locks });
-        let options = FuseOptions::from_words(words).unwrap();
-        let config = MountConfig { point: point.clone(), source: "test".to_owned(), options };
-        let mount = self.runtime.block_on(Mount::start(roots, TestHost::new(), config));
-        self.mounts.push(mount.unwrap_or_else(|error| panic!("{error}")));
+        let mount = self.start(point.clone(), FuseOptions::from_words(words).unwrap());
+        self.mounts.push(Arc::new(mount.unwrap_or_else(|error| panic!("{error}"))));
         point
+    }
+
+    /// Why the graph cannot be mounted with `options`.
+    pub fn refused(&self, options: FuseOptions) -> StartError {
+        let point = self.points.path().join("refused");
+        std::fs::create_dir_all(&point).unwrap();
+        self.start(point, options).expect_err("it is mounted")
+    }
+
+    fn start(&self, point: PathBuf, options: FuseOptions) -> Result<Mount, StartError> {
+        let roots = Arc::new(Fixed { root: self.recorder.clone(), keeps_locks: self.keeps_locks });
+        let config = MountConfig { point, source: "test".to_owned(), options };
+        self.runtime.block_on(Mount::start(roots, TestHost::new(), config))
+    }
+
+    pub fn mounts(&self) -> &[Arc<Mount>] {
+        &self.mounts
     }
 
     /// Where the first mount is.
@@ -96,7 +111,7 @@ impl Rig {
     }
 
     pub fn clients(&self) -> Vec<ClientId> {
-        self.mounts.iter().map(Mount::client).collect()
+        self.mounts.iter().map(|mount| mount.client()).collect()
     }
 
     pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
@@ -104,7 +119,7 @@ impl Rig {
     }
 
     /// Takes the first mount out of the tree and waits for its end.
-    pub fn unmount(&mut self) -> Mount {
+    pub fn unmount(&mut self) -> Arc<Mount> {
         let mount = self.mounts.remove(0);
         self.runtime.block_on(async {
             mount.unmount().await.unwrap();
