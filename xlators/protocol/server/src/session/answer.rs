@@ -4,6 +4,8 @@ use brickwork_api::{FopError, FopResult, FopType};
 use brickwork_codec::{decode, encode};
 use bytes::Bytes;
 
+use super::kinds::is_kept;
+
 /// A reply or a failure in the form that travels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -56,10 +58,11 @@ pub struct Performed<F: FopType> {
 }
 
 impl<F: FopType> Performed<F> {
-    /// A fop that was not begun. Its slot keeps nothing: it may be asked again.
+    /// A fop that was not begun. That is its answer all the same: a duplicate that is still on its way must not begin it.
     #[must_use]
     pub fn refused(error: FopError) -> Performed<F> {
-        Performed { result: Err(error), kept: None }
+        let kept = is_kept(F::KIND).then(|| Answer::failure(&error));
+        Performed { result: Err(error), kept }
     }
 
     /// What to send.

@@ -63,9 +63,9 @@ impl Ledger {
     ///
     /// # Errors
     /// A sentence for people.
-    pub fn open(eos: ExactlyOnce, folder: &Path) -> Result<(Ledger, State), String> {
+    pub fn open(eos: ExactlyOnce, folder: &Path, limits: Limits) -> Result<(Ledger, State), String> {
         let mode = if eos == ExactlyOnce::Disk { Mode::Disk } else { Mode::Process };
-        let opened = Journal::open(folder, mode, Limits::default()).map_err(|error| error.to_string())?;
+        let opened = Journal::open(folder, mode, limits).map_err(|error| error.to_string())?;
         let mut state = State::default();
         for record in opened.records.iter() {
             state.apply(Record::decode(record).map_err(|error| format!("{}: {error}", folder.display()))?);

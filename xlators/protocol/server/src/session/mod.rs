@@ -39,6 +39,8 @@
 //! | `sessions` | who comes, who goes, what outlives the brick | |
 
 mod answer;
+#[cfg(test)]
+mod exactly_once_tests;
 mod intent;
 mod kinds;
 mod ledger;

@@ -82,6 +82,15 @@ impl<D: Send + Sync + 'static> Sessions<D> {
     /// # Errors
     /// A sentence for people.
     pub fn open(options: &ServerOptions, folder: Option<&Path>) -> Result<Sessions<D>, String> {
+        Sessions::open_within(options, folder, brickwork_journal::Limits::default())
+    }
+
+    /// As [`Sessions::open`], with a journal of another size.
+    pub(super) fn open_within(
+        options: &ServerOptions,
+        folder: Option<&Path>,
+        journal: brickwork_journal::Limits,
+    ) -> Result<Sessions<D>, String> {
         let limits = Limits {
             slots: options.slots,
             waiters_max: options.waiters_max,
@@ -90,7 +99,7 @@ impl<D: Send + Sync + 'static> Sessions<D> {
         };
         let (ledger, mut state) = match (options.eos, folder) {
             (ExactlyOnce::Memory, _) => (Ledger::memory(), State::of_boot(random_boot()?)),
-            (eos, Some(folder)) => Ledger::open(eos, folder)?,
+            (eos, Some(folder)) => Ledger::open(eos, folder, journal)?,
             (_, None) => return Err("`eos` other than `memory` needs a folder for the journal".to_owned()),
         };
         state.boot += 1;

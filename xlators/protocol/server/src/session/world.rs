@@ -57,17 +57,28 @@ impl World {
         block_on(fop.call(&*self.leaf, &Cx::internal(CLIENT, self.host.clone())))
     }
 
+    /// Opens `f` for another client, under the same id.
+    pub fn open_for(&self, client: ClientId) {
+        let request = OpenReq { file: FILE, flags: libc_rdwr(), kill_set_id: false, xdata: Xdata::EMPTY };
+        block_on(self.leaf.open(&Cx::internal(client, self.host.clone()), &request)).unwrap();
+    }
+
     /// A process that serves the brick.
     pub fn start(&self) -> Sessions<u32> {
         let options = ServerOptions::read(&[("eos", self.eos)].into_iter().collect()).unwrap();
-        let sessions = Sessions::open(&options, Some(self.folder.path())).unwrap();
+        let limits = brickwork_journal::Limits { segment_bytes: 64 << 10, ..Default::default() };
+        let sessions = Sessions::open_within(&options, Some(self.folder.path()), limits).unwrap();
         block_on(sessions.decide(&*self.leaf, &self.host));
         sessions
     }
 
     pub fn cx(&self, slot: u32, sequence: u64) -> Cx {
-        let request = RequestId { client: CLIENT, slot, sequence };
-        Cx { request, ..Cx::internal(CLIENT, self.host.clone()) }
+        self.cx_of(CLIENT, slot, sequence)
+    }
+
+    fn cx_of(&self, client: ClientId, slot: u32, sequence: u64) -> Cx {
+        let request = RequestId { client, slot, sequence };
+        Cx { request, ..Cx::internal(client, self.host.clone()) }
     }
 
     /// One request from its begin to its finish; `None` when it was joined or stale.
@@ -80,11 +91,14 @@ impl World {
     ) -> Option<Answer> {
         match session.slots().begin(slot, sequence, fop.kind(), &Cancel::never(), 0).unwrap() {
             Begun::New { remembered, .. } => {
-                let (answer, kept) = perform(session, child, &self.cx(slot, sequence), fop, remembered).await;
+                let (answer, kept) =
+                    perform(session, child, &self.cx_of(session.client, slot, sequence), fop, remembered).await;
                 session.slots().finish(slot, sequence, kept);
                 Some(answer)
             }
-            Begun::Unnumbered(_) => Some(perform(session, child, &self.cx(slot, 0), fop, None).await.0),
+            Begun::Unnumbered(_) => {
+                Some(perform(session, child, &self.cx_of(session.client, slot, 0), fop, None).await.0)
+            }
             Begun::Again(answer, _) => Some(answer),
             Begun::Joined | Begun::Stale => None,
         }
