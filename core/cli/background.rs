@@ -11,12 +11,15 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::{Child, Command, Stdio};
 
+use brickwork_graph::check::Checked;
 use serde::{Deserialize, Serialize};
 
 use crate::codes::Code;
 use crate::daemon::signals::{Signal, Signals};
 use crate::daemon::{Ended, Order, Server, log, process};
 use crate::failure::{Exit, Failure, Outcome};
+use crate::output::Output;
+use crate::volfile::look;
 
 /// What every serving process takes.
 #[derive(clap::Args, Clone, Debug)]
@@ -53,6 +56,19 @@ pub struct Ready {
 }
 
 impl Ways {
+    /// Tells what a check has to say that does not forbid the volfile. A process in the foreground whose log is JSON has
+    /// nothing else on stderr: then each finding is a line of the log.
+    pub fn tell_findings(&self, output: Output, checked: &Checked, foreground: bool) {
+        if foreground && self.log_format == log::Format::Json {
+            log::start(self.log_format, None, "info");
+            log::findings(checked);
+        } else if output.is_json() && !checked.findings.is_empty() {
+            output.aside(&checked.to_json().to_string());
+        } else {
+            output.aside_unless_empty(&checked.render(look(output)));
+        }
+    }
+
     /// Serves what `order` says until the last mount is gone or a signal ends it; `tell` is called when everything
     /// answers.
     ///

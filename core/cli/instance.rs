@@ -91,6 +91,15 @@ impl Runtime {
         Ok(self.instances()?.into_iter().find(lists))
     }
 
+    /// The mount points of all living instances.
+    ///
+    /// # Errors
+    /// As [`Runtime::instances`].
+    pub fn mounted(&self) -> Result<Vec<PathBuf>, Failure> {
+        let lists = self.instances()?.into_iter().filter_map(|name| fs::read(self.lock(&name)).ok());
+        Ok(lists.flat_map(|list| points(&list).map(Path::to_owned).collect::<Vec<_>>()).collect())
+    }
+
     /// Whether the process of `name` lives. What a dead one left is removed.
     fn lives(&self, name: &str) -> bool {
         // Only when nobody listens is the lock looked at: a look at the lock of a living process would
@@ -287,6 +296,7 @@ mod tests {
         let _socket = std::os::unix::net::UnixListener::bind(claim.socket().unwrap()).unwrap();
         claim.list_mounts([Path::new("/mnt/a"), Path::new("/mnt/b")]).unwrap();
         assert_eq!(runtime.mounted_at(Path::new("/mnt/b")).unwrap().as_deref(), Some("gd1"));
+        assert!(runtime.mounted().unwrap().contains(&PathBuf::from("/mnt/a")));
         claim.list_mounts([Path::new("/mnt/a")]).unwrap();
         assert_eq!(runtime.mounted_at(Path::new("/mnt/b")).unwrap(), None);
     }

@@ -16,6 +16,7 @@ use crate::daemon::process::MOUNT_WORKERS;
 use crate::daemon::signals::Signals;
 use crate::daemon::{MOUNTS_MAX, Order, log};
 use crate::failure::{Exit, Failure, Outcome};
+use crate::instance::Runtime;
 use crate::mountinfo::absolute;
 use crate::output::Output;
 use crate::remote::Remote;
@@ -105,11 +106,7 @@ impl Mount {
         let points = self.points()?;
         if let Source::Volfile(path) = &source {
             let (_, checked) = self.stack(Text::File(path.clone()), &words).plan(look(output))?;
-            if output.is_json() && !checked.findings.is_empty() {
-                output.aside(&checked.to_json().to_string());
-            } else {
-                output.aside_unless_empty(&checked.render(look(output)));
-            }
+            self.ways.tell_findings(output, &checked, self.foreground);
         }
         match (self.fake, self.foreground) {
             (true, _) => Ok(Exit::Done),
@@ -171,9 +168,7 @@ impl Mount {
         let (plan, checked) = stack.plan(brickwork_graph::diagnostic::Look::default())?;
         if let Source::Volume(_) = source {
             // Nobody reads it over the shoulder of this machine's user: it is the administrator's of the bricks.
-            for finding in &checked.findings {
-                tracing::warn!("{}", finding.one_line(&checked.sources));
-            }
+            log::findings(&checked);
         }
         Ok(Order {
             instance: globals.instance.clone().unwrap_or_else(|| source.name()),
@@ -233,7 +228,8 @@ impl Mount {
 /// The mount point `point` as the kernel names it.
 ///
 /// # Errors
-/// `MountPointMissing`, before a brick is opened. Whatever else is there, a dead mount too, is for the mount to judge.
+/// `MountPointMissing` and `MountPointTaken`, before a brick is opened. Whatever else is there, a dead mount too, is for
+/// the mount to judge.
 fn placed(point: &Path) -> Result<PathBuf, Failure> {
     let missing = |error: std::io::Error| {
         Failure::new(Code::MountPointMissing, format!("`{}` is not there", point.display()))
@@ -241,6 +237,13 @@ fn placed(point: &Path) -> Result<PathBuf, Failure> {
             .next(format!("mkdir -p {}", point.display()))
     };
     let placed = absolute(point).map_err(missing)?;
+    // Before it is touched: a mount whose brick is away makes who looks at it wait, and answers as a dead one does when
+    // they waited too long. That its process lives is the difference.
+    if let Some(instance) = Runtime::find().mounted_at(&placed)? {
+        let shown = placed.display();
+        return Err(Failure::new(Code::MountPointTaken, format!("`{instance}` is mounted at `{shown}` already"))
+            .next(format!("brickwork umount {shown}, or choose another directory")));
+    }
     match placed.symlink_metadata() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(missing(error)),
         _ => Ok(placed),

@@ -43,7 +43,7 @@ impl Status {
             None => globals.instance.clone().map_or_else(|| runtime.instances(), |name| Ok(vec![name]))?,
         };
         let named = self.name.is_some() || globals.instance.is_some();
-        let dead = if named { Vec::new() } else { dead_mounts() };
+        let dead = if named { Vec::new() } else { dead_mounts(&runtime)? };
         // After a crash of the only instance its mounts are what there is to tell.
         if names.is_empty() && dead.is_empty() {
             return Err(no_instance(&runtime));
@@ -83,10 +83,15 @@ impl Heard {
 }
 
 /// Mount points of ours whose process has died.
-fn dead_mounts() -> Vec<PathBuf> {
-    let points = mountinfo::mount_points().unwrap_or_default();
+fn dead_mounts(runtime: &Runtime) -> Result<Vec<PathBuf>, Failure> {
+    let mut points = mountinfo::mount_points().unwrap_or_default();
+    // Those of a process that lives need not be asked: one whose brick is away makes its askers wait, and answers as a
+    // dead one does when they waited too long.
+    let alive = runtime.mounted()?;
+    points.retain(|point| !alive.contains(point));
     let states = mountinfo::states(points, MOUNT_MAX);
-    states.into_iter().filter(|(_, state)| *state == Some(State::Dead)).map(|(point, _)| point).collect()
+    let dead = states.into_iter().filter(|(_, state)| *state == Some(State::Dead)).map(|(point, _)| point);
+    Ok(dead.collect())
 }
 
 fn print_json(output: Output, heard: &[Heard], dead: &[PathBuf]) -> Result<(), Failure> {

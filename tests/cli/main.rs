@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod bricks;
 mod checks;
 mod dev;
 mod helper;

@@ -146,7 +146,7 @@ impl World {
     /// Serves `brick.vol`, the brick folder behind a unix socket, in the background; clients may ask for `gd1`.
     pub fn serve(&self, options: &str) -> Done {
         self.write("brick.vol", &self.brick_volfile(options));
-        self.write("gd1.vol", &self.client_volfile("    option reconnect-wait 5s\n"));
+        self.write("gd1.vol", &self.client_volfile("    option reconnect-wait 60s\n"));
         self.run(["brick", "serve", "brick.vol", "--background", "--pid-file", "brick.pid", "--log-file", "brick.log"])
     }
 

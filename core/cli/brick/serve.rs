@@ -49,11 +49,7 @@ impl Serve {
         }
         let (plan, checked) = stack.plan(look(output))?;
         self.served(&plan)?;
-        if output.is_json() && !checked.findings.is_empty() {
-            output.aside(&checked.to_json().to_string());
-        } else {
-            output.aside_unless_empty(&checked.render(look(output)));
-        }
+        self.ways.tell_findings(output, &checked, !self.background);
         if !self.background {
             return self.serve(globals, &stack, false);
         }

@@ -164,6 +164,7 @@ fn start_failure(error: &StartError) -> Failure {
         StartError::Mount(error) => mount_failure(error),
         StartError::Graph(_) => in_words(Code::GraphRefused, error),
         StartError::Session(_) => in_words(Code::MountRefused, error),
+        StartError::Timeout(_) | StartError::Kernel { .. } => in_words(Code::MountOption, error),
     }
 }
 

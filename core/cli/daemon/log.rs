@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 
+use brickwork_graph::check::Checked;
 use tracing_subscriber::EnvFilter;
 
 /// The form of log lines.
@@ -29,5 +30,12 @@ pub fn start(format: Format, asked: Option<&str>, least: &str) {
     if let Err(error) = started {
         // Somebody else in this process logs already: then everything goes there.
         tracing::debug!(%error, "logging was started before");
+    }
+}
+
+/// Logs what a check found, a line for each.
+pub fn findings(checked: &Checked) {
+    for finding in &checked.findings {
+        tracing::warn!("{}", finding.one_line(&checked.sources));
     }
 }

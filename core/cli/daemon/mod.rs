@@ -20,7 +20,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use brickwork_api::Host;
+use brickwork_api::{ClientId, Host};
 use brickwork_graph::host::TokioHost;
 use brickwork_graph::plan::Plan;
 use brickwork_graph::swap::Slot;
@@ -90,6 +90,8 @@ pub struct Server {
     heard: Arc<Heard>,
     reloads: ReloadReport,
     started: Instant,
+    // Who asks the graph where no mount does.
+    asker: ClientId,
     pool_threads: usize,
     notify: Notify,
     admin: Admin,
@@ -135,6 +137,7 @@ impl Server {
             heard,
             reloads: ReloadReport::default(),
             started,
+            asker: ClientId::random(),
             pool_threads: order.pool_threads,
             notify: order.notify,
             admin,

@@ -35,6 +35,7 @@ pub struct Questions {
     volumes: Vec<PlannedVolume>,
     running: Arc<Running>,
     mounts: Vec<MountReport>,
+    asker: ClientId,
     private_to_uid: Option<u32>,
     down: Option<String>,
     reloads: ReloadReport,
@@ -50,6 +51,8 @@ impl Server {
             volumes: self.plan.volumes.clone(),
             running: self.root.load(),
             mounts: self.fronts.iter().map(|front| front.report()).collect(),
+            // A client of its own would be one more at every brick.
+            asker: self.fronts.first().map_or(self.asker, |front| front.mount_of().client()),
             private_to_uid: self.fronts.iter().find_map(|front| front.private_to_uid()),
             down: self.heard.down(),
             reloads: self.reloads.clone(),
@@ -105,7 +108,7 @@ impl Questions {
         let mut serving = serving(self.running.graph());
         let links = links(self.running.graph());
         let (capacity, silent) = if serving.is_empty() {
-            let capacity = capacity(self.running.clone()).await;
+            let capacity = capacity(self.running.clone(), self.asker).await;
             (capacity, capacity.is_none().then(|| "the volume".to_owned()))
         } else {
             (None, self.fill(&mut serving).await)
@@ -133,7 +136,7 @@ impl Questions {
         let mut asked = Vec::new();
         for export in serving.iter_mut().flat_map(|serving| &mut serving.exports) {
             if let Some(node) = nodes.iter().find(|node| *node.name == *export.name) {
-                asked.push((tokio::spawn(capacity(node.xlator.clone())), export));
+                asked.push((tokio::spawn(capacity(node.xlator.clone(), self.asker)), export));
             }
         }
         let mut silent = None;
@@ -303,12 +306,12 @@ fn summary<'a>(graph: &Graph, mounts: impl Iterator<Item = &'a std::path::Path>,
     parts.join("; ").replace('\n', " ")
 }
 
-/// Asks `volume` how full it is; `None` when it does not say so in time.
-async fn capacity(volume: Arc<dyn Xlator>) -> Option<CapacityReport> {
+/// Asks `volume` as `asker` how full it is; `None` when it does not say so in time.
+async fn capacity(volume: Arc<dyn Xlator>, asker: ClientId) -> Option<CapacityReport> {
     let host: Arc<dyn Host> = Arc::new(TokioHost::new(tokio::runtime::Handle::current()));
     // In a task of its own: a fop that was started is polled to its end, also when nobody waits for it any more.
     let asked = tokio::spawn(async move {
-        let cx = Cx::internal(ClientId::random(), host);
+        let cx = Cx::internal(asker, host);
         volume.statfs(&cx, &StatfsReq { gfid: Gfid::ROOT, xdata: Xdata::EMPTY }).await
     });
     let stat = tokio::time::timeout(CAPACITY_MAX, asked).await.ok()?.ok()?.ok()?.stat;
