@@ -1,12 +1,13 @@
 //! A brick in a process of its own, and the volfiles of its clients. It goes with its test, also when that fails.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -20,11 +21,21 @@ const PORTS_TRIED: usize = 10;
 /// What clients ask for.
 pub const SUBVOLUME: &str = "stats";
 
+/// Starts the command after it whenever a line comes, and prints its number; when no more lines come, kills the last.
+const LAUNCHER: &str = r#"
+    while read -r _; do
+        "$@" </dev/null >/dev/null 2>>"$BRICK_LOG" &
+        echo "$!"
+    done
+    kill -KILL "$!" 2>/dev/null
+"#;
+
 /// A real `brickwork brick serve`: protocol/server over debug/io-stats over storage/posix.
 pub struct Brick {
     folder: tempfile::TempDir,
     listens: Listens,
-    process: Option<Process>,
+    launcher: Launcher,
+    process: Option<OwnedFd>,
 }
 
 /// Where a brick can be reached.
@@ -34,9 +45,18 @@ enum Listens {
     Unix(PathBuf),
 }
 
-struct Process {
-    child: Child,
-    handle: OwnedFd,
+/// The process that starts the brick.
+///
+/// It cannot be this one: a test has files of the mount open, a process that it starts inherits and closes them, and a
+/// close is an operation that waits for the very brick that is to be started.
+struct Launcher {
+    shell: Child,
+    orders: Option<ChildStdin>,
+    started: BufReader<ChildStdout>,
+    /// Where bricks tell how far they are.
+    manager: UnixDatagram,
+    /// The last brick.
+    pid: i32,
 }
 
 impl Brick {
@@ -83,7 +103,8 @@ impl Brick {
             Listens::Unix(_) => Listens::Unix(folder.path().join("socket")),
             tcp => tcp,
         };
-        let brick = Brick { folder, listens, process: None };
+        let launcher = Launcher::new(folder.path());
+        let brick = Brick { folder, listens, launcher, process: None };
         std::fs::write(brick.volfile(), brick.volfile_text(options)).expect("write the volfile");
         brick
     }
@@ -108,20 +129,8 @@ impl Brick {
 
     /// Starts the process and waits until it serves; what it logged when it ends instead.
     fn spawn(&mut self) -> Result<(), String> {
-        let path = self.folder.path().join("notify");
-        // A socket of the process before this one.
-        let _ = std::fs::remove_file(&path);
-        let ready = UnixDatagram::bind(&path).expect("a socket to hear of the start");
-        let log = OpenOptions::new().create(true).append(true).open(self.log_path()).expect("a log");
-        let mut command = brickwork();
-        command.args(["brick", "serve"]).arg(self.volfile()).env("NOTIFY_SOCKET", &path);
-        command.env("BRICKWORK_RUNTIME_DIR", self.folder.path().join("run")).env_remove("BRICKWORK_LOG");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let child = command.spawn().expect("the command starts");
-        let pid = Pid::from_raw(child.id().cast_signed()).expect("a pid");
-        let handle = pidfd_open(pid, PidfdFlags::empty()).expect("the process");
-        let process = self.process.insert(Process { child, handle });
-        if serves(&ready, &process.handle) { Ok(()) } else { Err(self.log()) }
+        let process = self.process.insert(self.launcher.start());
+        if serves(&self.launcher.manager, process) { Ok(()) } else { Err(self.log()) }
     }
 
     /// The port, with TCP.
@@ -182,14 +191,13 @@ impl Brick {
     }
 
     fn end(&mut self, signal: Signal) {
-        let Some(mut process) = self.process.take() else { return };
+        let Some(process) = self.process.take() else { return };
         // It may have ended by itself.
-        let _ = pidfd_send_signal(&process.handle, signal);
-        let in_time = ended(&process.handle);
+        let _ = pidfd_send_signal(&process, signal);
+        let in_time = ended(&process);
         if !in_time {
-            let _ = pidfd_send_signal(&process.handle, Signal::KILL);
+            let _ = pidfd_send_signal(&process, Signal::KILL);
         }
-        process.child.wait().expect("a child can be waited for");
         assert!(in_time || std::thread::panicking(), "the brick ends within {EXIT_SECONDS} s of {signal:?}");
     }
 
@@ -199,17 +207,9 @@ impl Brick {
         self.spawn().unwrap_or_else(|log| panic!("the brick does not start again: {log}"));
     }
 
-    /// Whether the process is there.
-    pub fn lives(&self) -> bool {
-        let Some(process) = &self.process else { return false };
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        poll(&mut [PollFd::new(&process.handle, PollFlags::IN)], Some(&now)).expect("poll") == 0
-    }
-
     /// Resident memory of the process, in bytes.
     pub fn resident(&self) -> u64 {
-        let pid = self.process.as_ref().expect("it runs").child.id();
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.launcher.pid)).expect("its status");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
@@ -245,6 +245,42 @@ impl Brick {
     /// What `brickwork status` says of the brick, as text.
     pub fn status(&self) -> String {
         run(brickwork().arg("status").env("BRICKWORK_RUNTIME_DIR", self.folder.path().join("run")))
+    }
+}
+
+impl Launcher {
+    fn new(folder: &Path) -> Launcher {
+        let notify = folder.join("notify");
+        let manager = UnixDatagram::bind(&notify).expect("a socket to hear of the start");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", LAUNCHER, "launcher"]).arg(brickwork().get_program()).args(["brick", "serve"]);
+        shell.arg(folder.join("brick.vol")).env("BRICK_LOG", folder.join("brick.log")).env("NOTIFY_SOCKET", &notify);
+        shell.env("BRICKWORK_RUNTIME_DIR", folder.join("run")).env_remove("BRICKWORK_LOG");
+        let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell");
+        let orders = shell.stdin.take();
+        let started = BufReader::new(shell.stdout.take().expect("a pipe"));
+        Launcher { shell, orders, started, manager, pid: 0 }
+    }
+
+    /// Starts a brick.
+    fn start(&mut self) -> OwnedFd {
+        self.manager.set_nonblocking(true).expect("a socket");
+        // What the former process said last.
+        while self.manager.recv(&mut [0; 1]).is_ok() {}
+        self.manager.set_nonblocking(false).expect("a socket");
+        self.orders.as_mut().expect("a pipe").write_all(b"\n").expect("the launcher listens");
+        let mut pid = String::new();
+        self.started.read_line(&mut pid).expect("the launcher answers");
+        self.pid = pid.trim().parse().expect("a pid");
+        pidfd_open(Pid::from_raw(self.pid).expect("a pid"), PidfdFlags::empty()).expect("the process")
+    }
+}
+
+impl Drop for Launcher {
+    fn drop(&mut self) {
+        drop(self.orders.take());
+        // Nothing hangs on how it ended.
+        let _ = self.shell.wait();
     }
 }
 

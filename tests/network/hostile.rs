@@ -98,19 +98,20 @@ fn what_is_no_greeting_ends_its_connection_with_a_reason_in_the_log() {
         for (name, bytes) in &attacks {
             let position = brick.log_length();
             let mut peer = Peer::connect(brick.address());
-            let port = peer.stream().local_addr().expect("an address").port();
             peer.send(bytes);
             peer.expect_end();
-            let line = until(&format!("a line for {name}"), || line_of(&brick, position, port));
-            eprintln!("{name}: {line}");
+            eprintln!("{name}: {}", reason(&brick, position, name));
         }
     });
 }
 
-/// The line of the log about the peer at `port` of loopback.
-fn line_of(brick: &Brick, position: usize, port: u16) -> Option<String> {
-    let address = format!("127.0.0.1:{port}");
-    brick.log_since(position).lines().find(|line| line.contains(&address)).map(str::to_owned)
+/// Waits for the reason in the log why a connection was refused or ended.
+#[track_caller]
+fn reason(brick: &Brick, position: usize, of: &str) -> String {
+    until(&format!("a reason in the log for {of}"), || {
+        let log = brick.log_since(position);
+        log.lines().find(|line| line.contains("a connection was")).map(str::to_owned)
+    })
 }
 
 #[test]
@@ -133,21 +134,25 @@ fn a_client_that_was_let_in_and_then_sends_nonsense_loses_its_connection_only() 
     let mut random = Random::from_env();
     let kind = Kind::Request as u8;
     unharmed(&brick, GROWTH_MAX, || {
+        let of_session_1 = |mut bytes: Vec<u8>| {
+            bytes[PREFIX - 2..PREFIX].copy_from_slice(&1_u16.to_le_bytes());
+            bytes
+        };
         for (name, bytes) in [
             ("a header that is too long", prefix(kind, FrameLimits::FULL.header + 1, 0)),
             ("a payload that is too long", prefix(kind, 10, FrameLimits::FULL.payload + 1)),
             ("lengths of 4 GiB", prefix(kind, u32::MAX, u32::MAX)),
             ("a request of no session", request(FopKind::Read, 77, 1, &(), &[])),
-            ("a request of garbage", [prefix(kind, 500, 0), random.bytes(500)].concat()),
+            ("a request of garbage", of_session_1([prefix(kind, 500, 0), random.bytes(500)].concat())),
+            ("an empty request", of_session_1(prefix(kind, 0, 0))),
             ("an answer", prefix(Kind::Answer as u8, 0, 0)),
         ] {
             let position = brick.log_length();
-            let (mut peer, _) = Peer::attached(brick.address());
-            let port = peer.stream().local_addr().expect("an address").port();
+            let (mut peer, session) = Peer::attached(brick.address());
+            assert_eq!(session, 1);
             peer.send(&bytes);
             peer.expect_end();
-            let line = until(&format!("a line for {name}"), || line_of(&brick, position, port));
-            eprintln!("{name}: {line}");
+            eprintln!("{name}: {}", reason(&brick, position, name));
         }
         // What the greatest lengths promise and never send is not set aside.
         let promising: Vec<Peer> = (0..100)
@@ -200,7 +205,7 @@ fn thousands_of_connections_are_served_and_one_too_many_is_refused() {
         let mut peers: Vec<Peer> = (0..count).map(|_| Peer::attached(brick.address()).0).collect();
         let position = brick.log_length();
         let too_many: Vec<Peer> = (0..room + 1).map(|_| Peer::connect(brick.address())).collect();
-        brick.wait_for_log(position, "connections-max");
+        brick.wait_for_log(position, "too many");
         drop(too_many);
         for peer in &mut peers {
             peer.put(Prefix::new(Kind::Ping, 1), &(), &[]);
@@ -217,7 +222,6 @@ fn a_client_that_asks_for_much_and_reads_nothing_is_cut_off_before_it_fills_the_
     unharmed(&brick, GROWTH_MAX + (16 << 20), || {
         let position = brick.log_length();
         let (mut peer, session) = Peer::attached(brick.address());
-        let port = peer.stream().local_addr().expect("an address").port();
         let file = OpenFile { gfid: Gfid::random(), open: OpenId(1) };
         create(&mut peer, session, file);
         fs::write(brick.directory().join("much"), vec![1; 1 << 20]).expect("a file of 1 MiB");
@@ -231,7 +235,7 @@ fn a_client_that_asks_for_much_and_reads_nothing_is_cut_off_before_it_fills_the_
             asked += 1;
         }
         eprintln!("asked {asked} times; the brick has {} KiB", brick.resident() >> 10);
-        until("a line for the slow reader", || line_of(&brick, position, port));
+        eprintln!("{}", reason(&brick, position, "the slow reader"));
     });
 }
 
