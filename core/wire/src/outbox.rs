@@ -142,6 +142,12 @@ impl Outbox {
         (outbox, async move { task.write_what_is_left(half).await })
     }
 
+    /// Whether both are the way out of one connection.
+    #[must_use]
+    pub fn is_same(&self, other: &Outbox) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Puts a frame into the queue; it leaves with the next [`Outbox::flush`]. The lengths in `prefix` are set here.
     ///
     /// # Errors

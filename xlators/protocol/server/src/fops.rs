@@ -159,7 +159,8 @@ impl<F: FopType> Job<F> {
         let destination = own.or_else(|| member.session.slots().finish(slot, sequence, kept));
         if let Some(destination) = destination {
             destination.put(answer);
-            if !std::ptr::eq(&destination.outbox, &connection.outbox) {
+            // Its own connection writes when everything that came in is done.
+            if !destination.outbox.is_same(&connection.outbox) {
                 destination.flush();
             }
         }
