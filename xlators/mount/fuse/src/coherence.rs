@@ -7,11 +7,13 @@
 //! all. Objects share marks: an answer then loses its caching for nothing, which the next look repairs.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use brickwork_api::Gfid;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 use crate::front::Front;
 
@@ -37,7 +39,16 @@ pub(crate) struct Coherence {
     /// The last time that everything was called old.
     all: AtomicU64,
     marks: Box<[AtomicU64]>,
-    changing: [Mutex<HashMap<Gfid, u32>>; SHARDS],
+    changes: AtomicU64,
+    changing: [Mutex<HashMap<Gfid, SmallVec<[Change; 1]>>>; SHARDS],
+}
+
+/// A change of the content of one object that is under way.
+struct Change {
+    number: u64,
+    bytes: Range<u64>,
+    /// Some of the bytes were read from the graph meanwhile.
+    read: bool,
 }
 
 impl Coherence {
@@ -46,6 +57,7 @@ impl Coherence {
             moments: AtomicU64::new(0),
             all: AtomicU64::new(0),
             marks: (0..MARKS).map(|_| AtomicU64::new(0)).collect(),
+            changes: AtomicU64::new(0),
             changing: Default::default(),
         }
     }
@@ -72,17 +84,33 @@ impl Coherence {
         self.mark(gfid).load(Ordering::SeqCst).max(self.all.load(Ordering::SeqCst)) > since.0
     }
 
-    /// Notes that this mount begins to change the content of `gfid`; one [`Coherence::changed`] follows.
-    fn change(&self, gfid: Gfid) {
-        *self.shard(gfid).lock().entry(gfid).or_default() += 1;
+    /// Notes that this mount begins to change `bytes` of `gfid`; one [`Coherence::changed`] with the number follows.
+    fn change(&self, gfid: Gfid, bytes: Range<u64>) -> u64 {
+        let number = self.changes.fetch_add(1, Ordering::Relaxed);
+        self.shard(gfid).lock().entry(gfid).or_default().push(Change { number, bytes, read: false });
+        number
     }
 
-    fn changed(&self, gfid: Gfid) {
+    /// Ends a change; whether some of its bytes were read meanwhile.
+    fn changed(&self, gfid: Gfid, number: u64) -> bool {
         let mut shard = self.shard(gfid).lock();
-        if let Some(count) = shard.get_mut(&gfid) {
-            *count -= 1;
-            if *count == 0 {
-                shard.remove(&gfid);
+        let Some(changes) = shard.get_mut(&gfid) else { return false };
+        let Some(place) = changes.iter().position(|change| change.number == number) else { return false };
+        let read = changes.swap_remove(place).read;
+        if changes.is_empty() {
+            shard.remove(&gfid);
+        }
+        read
+    }
+
+    /// Notes that the kernel reads `bytes` of `gfid` from the graph.
+    ///
+    /// It does so while it writes the same bytes only when an invalidation took the page away in between: the page it gets
+    /// may be from before its own write, about which nobody will tell it.
+    pub(crate) fn reads(&self, gfid: Gfid, bytes: &Range<u64>) {
+        if let Some(changes) = self.shard(gfid).lock().get_mut(&gfid) {
+            for change in changes.iter_mut() {
+                change.read |= change.bytes.start < bytes.end && bytes.start < change.bytes.end;
             }
         }
     }
@@ -96,7 +124,7 @@ impl Coherence {
         &self.marks[gfid.ino() as usize % MARKS]
     }
 
-    fn shard(&self, gfid: Gfid) -> &Mutex<HashMap<Gfid, u32>> {
+    fn shard(&self, gfid: Gfid) -> &Mutex<HashMap<Gfid, SmallVec<[Change; 1]>>> {
         &self.changing[gfid.ino() as usize % SHARDS]
     }
 }
@@ -105,18 +133,22 @@ impl Coherence {
 pub(crate) struct Changing {
     front: Arc<Front>,
     gfid: Gfid,
+    number: u64,
 }
 
 impl Changing {
-    pub(crate) fn begin(front: Arc<Front>, gfid: Gfid) -> Changing {
-        front.coherence.change(gfid);
-        Changing { front, gfid }
+    pub(crate) fn begin(front: Arc<Front>, gfid: Gfid, bytes: Range<u64>) -> Changing {
+        let number = front.coherence.change(gfid, bytes);
+        Changing { front, gfid, number }
     }
 }
 
 impl Drop for Changing {
+    /// Ends with the answer: what was read over it goes.
     fn drop(&mut self) {
-        self.front.coherence.changed(self.gfid);
+        if self.front.coherence.changed(self.gfid, self.number) {
+            self.front.drop_read_over(self.gfid);
+        }
     }
 }
 
@@ -150,11 +182,12 @@ mod tests {
     #[test]
     fn a_file_is_changing_until_the_last_of_its_changes_is_over() {
         let coherence = Coherence::new();
-        coherence.change(gfid(7));
-        coherence.change(gfid(7));
-        coherence.changed(gfid(7));
+        let (first, second) = (coherence.change(gfid(7), 0..10), coherence.change(gfid(7), 10..20));
+        coherence.reads(gfid(7), &(10..30));
+        coherence.reads(gfid(8), &(0..30));
+        assert!(!coherence.changed(gfid(7), first), "other bytes were read");
         assert!(coherence.is_changing(gfid(7)) && !coherence.is_changing(gfid(7 + SHARDS as u64)));
-        coherence.changed(gfid(7));
+        assert!(coherence.changed(gfid(7), second), "read over the change");
         assert!(!coherence.is_changing(gfid(7)));
         assert!(coherence.changing.iter().all(|shard| shard.lock().is_empty()));
     }

@@ -1,5 +1,6 @@
 //! What the operations of one mount share: from a request to a fop on the graph, and from its answer to a reply.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -290,7 +291,12 @@ impl Front {
 
     /// Notes that the content of `gfid` is being changed through this mount; see [`crate::invalidate`].
     pub(crate) fn changing(self: &Arc<Front>, gfid: Gfid) -> Option<Changing> {
-        self.treatment.invalidates.then(|| Changing::begin(self.clone(), gfid))
+        self.changing_bytes(gfid, 0..0)
+    }
+
+    /// As [`Front::changing`], of `bytes`, which the kernel has in its pages already.
+    pub(crate) fn changing_bytes(self: &Arc<Front>, gfid: Gfid, bytes: Range<u64>) -> Option<Changing> {
+        self.treatment.invalidates.then(|| Changing::begin(self.clone(), gfid, bytes))
     }
 
     /// Answers a request for a name with the object it stands for.

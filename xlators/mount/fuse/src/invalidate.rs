@@ -8,6 +8,9 @@
 //! A change that begins after an event came, and before the kernel has the locks, closes no ring: each mount in it would have
 //! sent its change after the event that its neighbour's change caused, and so after its own.
 //!
+//! Not every page is locked while it is written: one may be dropped, and read again from a graph that has not executed
+//! the write yet. Such pages are dropped once more when the write was answered ([`Front::drop_read_over`]).
+//!
 //! Names are dropped all at once, by the kernel's epoch: its call for one name takes the lock of the directory, which
 //! is held by every operation of ours in it.
 
@@ -93,6 +96,13 @@ impl Front {
                 front.drop_object(notifier, node, gfid);
             }
         }));
+    }
+
+    /// Drops pages of `gfid` that were read while a change of this mount to them was under way, now that it was answered.
+    pub(crate) fn drop_read_over(self: &Arc<Front>, gfid: Gfid) {
+        if let Some(node) = self.nodes.find(gfid) {
+            self.drop_later(node, gfid);
+        }
     }
 
     /// Drops the listing and the names that the kernel has of the directory `node`.

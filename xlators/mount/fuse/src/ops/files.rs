@@ -28,6 +28,9 @@ impl Front {
         let file = or_refuse!(self, reply, self.open_file(node, read.fh));
         let request = ReadReq { file, offset: read.offset, size: read.size, xdata: Xdata::EMPTY };
         let most = read.size as usize;
+        if self.treatment.invalidates {
+            self.coherence.reads(file.gfid, &(read.offset..read.offset.saturating_add(u64::from(read.size))));
+        }
         let caller = caller.owning(read.lock_owner);
         self.kept_fop::<fop::Read>(caller, request, reply, move |front, answer, fresh, reply| {
             // More than was asked for would be refused by the kernel.
@@ -64,7 +67,8 @@ impl Front {
             kill_set_id: write.write_flags.contains(WriteFlags::KILL_SUIDGID),
             xdata: Xdata::EMPTY,
         };
-        let changing = self.changing(file.gfid);
+        let end = write.offset.saturating_add(request.data.len() as u64);
+        let changing = self.changing_bytes(file.gfid, write.offset..end);
         self.kept_fop::<fop::Write>(caller, request, reply, move |front, answer, fresh, reply| {
             let delivery = reply.written(answer.written);
             drop(changing);

@@ -20,20 +20,34 @@ pub struct Told {
     pub uncached: AtomicBool,
     /// The next answer of this kind waits here, after the child has given it.
     held: Mutex<Option<(FopKind, Gate)>>,
+    /// The next request of this kind waits here, before the child gets it.
+    held_before: Mutex<Option<(FopKind, Gate)>>,
     /// Those who are told of each other's changes.
     mounts: Mutex<Vec<Weak<Mount>>>,
 }
 
 impl Told {
     pub fn over(child: Arc<dyn Xlator>) -> Arc<Told> {
-        let (uncached, held, mounts) = (AtomicBool::new(false), Mutex::default(), Mutex::default());
-        Arc::new(Told { child, uncached, held, mounts })
+        Arc::new(Told {
+            child,
+            uncached: AtomicBool::new(false),
+            held: Mutex::default(),
+            held_before: Mutex::default(),
+            mounts: Mutex::default(),
+        })
     }
 
     /// The next answer of `kind` waits at the gate.
     pub fn hold_answer(&self, kind: FopKind) -> Gate {
         let gate = Gate::new();
         *self.held.lock() = Some((kind, gate.clone()));
+        gate
+    }
+
+    /// The next request of `kind` waits at the gate.
+    pub fn hold_request(&self, kind: FopKind) -> Gate {
+        let gate = Gate::new();
+        *self.held_before.lock() = Some((kind, gate.clone()));
         gate
     }
 
@@ -103,6 +117,10 @@ impl Xlator for Told {
 impl Each for Told {
     fn each<'a, F: FopType>(&'a self, cx: &'a Cx, request: &'a F::Request) -> BoxFuture<'a, FopResult<F::Reply>> {
         Box::pin(async move {
+            let held = self.held_before.lock().take_if(|(kind, _)| *kind == F::KIND);
+            if let Some((_, gate)) = held {
+                gate.pass().await;
+            }
             let mut answer = F::call(&*self.child, cx, request).await;
             if let Ok(reply) = &mut answer {
                 if F::KIND == FopKind::Statfs {
