@@ -255,7 +255,7 @@ fn sigterm_of_a_brick_ends_it_in_good_order_and_open_files_live_on_in_the_next()
     assert!(ended(&brick));
     assert!(!world.path("brick.pid").exists() && !world.path("run/brick.sock").exists());
     world.serve("").ok();
-    drop(writer.stdin.take().map(|mut line| std::io::Write::write_all(&mut line, b"\n").expect("it reads")));
+    std::io::Write::write_all(&mut writer.stdin.take().expect("piped"), b"\n").expect("it reads");
     assert!(writer.wait().expect("wait").success(), "the file is open again");
     assert_eq!(std::fs::read_to_string(world.path("brick/f")).expect("read"), "after\n");
     world.run(["umount", "mnt"]).ok();
