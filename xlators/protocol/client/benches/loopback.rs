@@ -103,8 +103,8 @@ fn measure(clients: &[Arc<dyn Xlator>], load: Load, flights: usize) -> Figures {
 
 fn caller(client: &Arc<dyn Xlator>, load: Load) -> (Arc<dyn Xlator>, Cx, OpenFile) {
     let c = Client::new(client.clone());
-    let name = format!("{:x}", c.cx.client());
-    let file = c.create(Gfid::ROOT, &name[..16]).unwrap();
+    let name = c.cx.client().to_string();
+    let file = c.create(Gfid::ROOT, &name).unwrap();
     if let Load::Read(size) = load {
         c.write(file, 0, &vec![7; size as usize]).unwrap();
     }

@@ -19,7 +19,7 @@ use brickwork_wire::repeat::{may_repeat, may_wait};
 
 use crate::brick::Brick;
 use crate::clients::{OPENS_MAX, Session};
-use crate::line::Up;
+use crate::line::{UnderWay, Up};
 use crate::opens::{Open, Owed, Stale};
 use crate::through::{self, Opening};
 use crate::waits::{Outcome, Wait};
@@ -87,10 +87,13 @@ async fn go_until_answered<F: FopType>(
             up.line.outbox.room(QUEUED_MAX).await;
         }
         let wait = up.line.waits.begin(cx.request.slot, limit);
-        let Some(wait) = wait.filter(|wait| send::<F>(brick, cx, request, &up, session, wait)) else {
+        let sent = wait.and_then(|wait| Some((send::<F>(brick, cx, request, &up, session, &wait)?, wait)));
+        let Some((under_way, wait)) = sent else {
             brick.retire(&up.line);
             continue;
         };
+        // A wait says nothing of how busy the connection is.
+        let _under_way = (!waits).then_some(under_way);
         let repeated = first.get_or_insert(session).era != session.era;
         match answer(wait, cx, waits, &up, session, F::KIND).await {
             Outcome::Came(frame) => {
@@ -180,16 +183,16 @@ fn not_lost<F: FopType>(brick: &Brick, cx: &Cx, request: &F::Request) -> FopResu
     })
 }
 
-fn send<F: FopType>(
+fn send<'a, F: FopType>(
     brick: &Brick,
     cx: &Cx,
     request: &F::Request,
-    up: &Up,
+    up: &'a Up,
     session: Session,
     wait: &Wait<'_, Frame>,
-) -> bool {
+) -> Option<UnderWay<'a>> {
     let prefix = Prefix::new(Kind::Request, wait.number()).of(F::KIND as u8, session.number);
-    up.line.outbox.send(prefix, &(head(brick, cx), request), payload::of(request)).is_ok()
+    up.line.send(prefix, &(head(brick, cx), request), payload::of(request))
 }
 
 fn head(brick: &Brick, cx: &Cx) -> RequestHead {
@@ -319,7 +322,7 @@ async fn release<F: FopType>(brick: &Brick, cx: &Cx, request: &F::Request) -> Fo
     let limit = limit(brick, cx, false);
     if let Some((up, session)) = attached_now(brick, cx)
         && let Some(wait) = up.line.waits.begin(cx.request.slot, limit)
-        && send::<F>(brick, cx, request, &up, session, &wait)
+        && let Some(_under_way) = send::<F>(brick, cx, request, &up, session, &wait)
     {
         match wait.await {
             Outcome::Came(frame) => return read::<F>(frame),

@@ -13,7 +13,7 @@ use crate::link::RETRY_LAST;
 use crate::opens::{Open, Opens, Owed, Stale};
 
 /// Clients of one brick; one more is refused.
-pub(crate) const CLIENTS_MAX: usize = 4096;
+pub(crate) const CLIENTS_MAX: usize = 256;
 /// Opens of all clients, and frames that the brick is owed; one more open is refused.
 pub(crate) const OPENS_MAX: usize = 1 << 20;
 
@@ -285,7 +285,7 @@ mod tests {
         let owed = Owed { kind: brickwork_wire::frame::Kind::Cancel, fop: 0, header: bytes::Bytes::new() };
         clients.taken(client, 1, false, 5).unwrap();
         clients.owe(client, owed.clone());
-        assert_eq!(clients.taken(client, 1, true, 6).unwrap().owed, [owed.clone()]);
+        assert_eq!(clients.taken(client, 1, true, 6).unwrap().owed, std::slice::from_ref(&owed));
         clients.owe(client, owed);
         assert_eq!(clients.taken(client, 1, false, 6).unwrap().owed, []);
     }

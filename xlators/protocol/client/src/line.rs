@@ -1,7 +1,7 @@
 //! One connection, from the greeting to its end.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use brickwork_api::{ClientId, Event, Hold};
@@ -12,6 +12,7 @@ use brickwork_wire::outbox::Outbox;
 use brickwork_wire::tls;
 use bytes::Bytes;
 use parking_lot::Mutex;
+use serde::Serialize;
 use tokio::sync::Notify;
 
 use crate::brick::Brick;
@@ -24,6 +25,9 @@ use crate::waits::{Outcome, Waits};
 const CALL_MAX: Duration = Duration::from_secs(30);
 /// How long answers are waited for from a brick that said that it goes down.
 const LEAVING_MAX: Duration = Duration::from_secs(10);
+
+/// Requests under way from which on their writes are put together.
+const TOGETHER_MIN: usize = 8;
 
 /// A connection.
 #[derive(Debug)]
@@ -38,6 +42,10 @@ pub(crate) struct Line {
     leaving: Mutex<Option<(String, Instant)>>,
     /// The rim has to look.
     pub(crate) stir: Notify,
+    /// Requests under way.
+    in_flight: AtomicUsize,
+    /// Something waits to be written with what comes next.
+    to_flush: Notify,
 }
 
 /// A connection on which requests flow.
@@ -65,6 +73,8 @@ impl Line {
             over: Mutex::new(None),
             leaving: Mutex::new(None),
             stir: Notify::new(),
+            in_flight: AtomicUsize::new(0),
+            to_flush: Notify::new(),
         }
     }
 
@@ -74,6 +84,22 @@ impl Line {
         self.outbox.close();
         self.waits.end();
         self.stir.notify_one();
+        self.to_flush.notify_one();
+    }
+
+    /// Sends a request; `false` when the connection is closed. Counts it as under way until the guard is dropped.
+    ///
+    /// With few under way it is written here and now. With many, and where other tasks come after this one, it is left
+    /// to a task that writes what all of them have put in: a write of TCP costs more than all else.
+    pub(crate) fn send<H: Serialize>(&self, prefix: Prefix, header: &H, payload: Bytes) -> Option<UnderWay<'_>> {
+        self.outbox.put(prefix, header, payload).ok()?;
+        let others = self.in_flight.fetch_add(1, Ordering::Relaxed);
+        if others >= TOGETHER_MIN && tokio::runtime::Handle::try_current().is_ok() {
+            self.to_flush.notify_one();
+        } else {
+            self.outbox.flush();
+        }
+        Some(UnderWay(self))
     }
 
     /// Why it has ended, if it has.
@@ -117,6 +143,26 @@ impl Line {
             Outcome::Lost => Err(lost()),
             Outcome::TooLate => Err(Failure::lost(format!("no answer to a call in {} s", CALL_MAX.as_secs()))),
         }
+    }
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub(crate) struct UnderWay<'a>(&'a Line);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The task that writes what many requests have put in, until the end of `line`.
+pub(crate) async fn flush_together(line: Arc<Line>) {
+    while line.over().is_none() {
+        line.to_flush.notified().await;
+        // Behind those who were woken together with the one who asked.
+        tokio::task::yield_now().await;
+        line.outbox.flush();
     }
 }
 

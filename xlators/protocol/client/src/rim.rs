@@ -91,6 +91,7 @@ async fn connect(brick: &Arc<Brick>) -> Result<Infallible, Failure> {
     let (line, inbox, boot) = let_in.map_err(|_| late())??;
     let kept = Kept(Arc::new(line));
     tokio::spawn(line::read(inbox, kept.0.clone(), brick.clone()));
+    tokio::spawn(line::flush_together(kept.0.clone()));
     brick.advance(Phase::Attaching);
     let Err(failure) = tokio::select! {
         failure = beat(brick, &kept.0) => Err(failure),
