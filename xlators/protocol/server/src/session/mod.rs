@@ -40,6 +40,8 @@
 
 mod answer;
 #[cfg(test)]
+mod cost_tests;
+#[cfg(test)]
 mod exactly_once_tests;
 mod intent;
 mod kinds;

@@ -63,10 +63,13 @@ impl World {
         block_on(self.leaf.open(&Cx::internal(client, self.host.clone()), &request)).unwrap();
     }
 
-    /// A process that serves the brick.
+    /// A process that serves the brick, with a small journal.
     pub fn start(&self) -> Sessions<u32> {
+        self.start_within(brickwork_journal::Limits { segment_bytes: 64 << 10, ..Default::default() })
+    }
+
+    pub fn start_within(&self, limits: brickwork_journal::Limits) -> Sessions<u32> {
         let options = ServerOptions::read(&[("eos", self.eos)].into_iter().collect()).unwrap();
-        let limits = brickwork_journal::Limits { segment_bytes: 64 << 10, ..Default::default() };
         let sessions = Sessions::open_within(&options, Some(self.folder.path()), limits).unwrap();
         block_on(sessions.decide(&*self.leaf, &self.host));
         sessions
