@@ -29,7 +29,7 @@ async fn through<F: FopType>(world: &World, session: &Session<u32>, sequence: u6
     let Begun::New { remembered, .. } = begun else { panic!("a new one") };
     let performed = session.perform::<F>(&*world.leaf, cx, request, remembered).await;
     performed.result.as_ref().unwrap();
-    session.slots().finish(0, sequence, performed.kept.clone());
+    session.slots().finish(0, sequence, performed.kept);
 }
 
 fn fops<'a>(world: &'a World, session: &'a Arc<Session<u32>>, count: u32) -> [u128; 4] {
