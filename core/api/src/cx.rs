@@ -20,7 +20,8 @@ pub struct Cx {
     pub credentials: Credentials,
     /// When the caller stops waiting. Locks that wait have none.
     pub deadline: Option<Instant>,
-    /// Set when the caller gives up. Only waits look at it.
+    /// Set when the caller gives up: a wait by a signal, any other fop only when its process is being killed. Only waits
+    /// look at it, those for a lock and those for a brick that is away.
     pub cancel: Cancel,
     /// What the process lends: a pool for blocking calls, tasks.
     pub host: Arc<dyn Host>,

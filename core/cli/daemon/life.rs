@@ -64,12 +64,11 @@ impl Heard {
                     tracing::info!("the volume serves again");
                 }
             }
-            event => {
-                // Not under the mutex: a mount may do anything with it.
-                let mounts: Vec<_> = self.mounts().iter().filter_map(Weak::upgrade).collect();
-                mounts.iter().for_each(|mount| mount.notify(event));
-            }
+            _ => {}
         }
+        // Not under the mutex: a mount may do anything with it.
+        let mounts: Vec<_> = self.mounts().iter().filter_map(Weak::upgrade).collect();
+        mounts.iter().for_each(|mount| mount.notify(event));
     }
 
     fn mounts(&self) -> MutexGuard<'_, Vec<Weak<Mount>>> {

@@ -18,6 +18,7 @@ use crate::convert;
 use crate::counters::{Counters, lane};
 use crate::groups::{Groups, Identity};
 use crate::invalidate::Later;
+use crate::killed::{Flushes, Killable};
 use crate::nodes::Nodes;
 use crate::opens::Opens;
 use crate::slots::{Slot, Slots};
@@ -53,6 +54,8 @@ pub(crate) struct Treatment {
 pub(crate) struct Caller {
     pub(crate) credentials: Credentials,
     pub(crate) lk_owner: LkOwner,
+    /// Set when the process is being killed.
+    pub(crate) killed: Cancel,
 }
 
 /// One mount in front of one graph.
@@ -64,6 +67,7 @@ pub(crate) struct Front {
     pub(crate) treatment: Treatment,
     pub(crate) nodes: Nodes,
     pub(crate) opens: Opens,
+    pub(crate) flushes: Flushes,
     pub(crate) groups: Groups,
     pub(crate) requests: Slots,
     pub(crate) waits: Slots,
@@ -92,6 +96,7 @@ impl Front {
             treatment,
             nodes: Nodes::new(),
             opens: Opens::new(),
+            flushes: Flushes::default(),
             groups: Groups::new(),
             requests: Slots::new(0, slots),
             waits: Slots::new(slots, waiters_max),
@@ -162,7 +167,7 @@ impl Front {
     ) -> Handled {
         let front = self.clone();
         let reader = lane();
-        Handled::later(async move {
+        self.killable(caller, move |caller| async move {
             let work = front.begin(caller).await;
             let result = work.call::<F>(&request).await;
             let fresh = work.freshness();
@@ -188,17 +193,40 @@ impl Front {
     {
         let front = self.clone();
         let reader = lane();
-        let work = work(self.clone(), caller, reply);
-        Handled::later(async move {
-            let delivery = work.await;
-            front.finish(reader, delivery);
+        self.killable(caller, move |caller| {
+            let work = work(front.clone(), caller, reply);
+            async move {
+                let delivery = work.await;
+                front.finish(reader, delivery);
+            }
         })
+    }
+
+    /// A request that `caller` waits for: when its process is being killed, `cx.cancel` is set.
+    fn killable<W>(self: &Arc<Front>, mut caller: Caller, work: impl FnOnce(Caller) -> W) -> Handled
+    where
+        W: Future<Output = ()> + Send + 'static,
+    {
+        let pid = caller.credentials.pid;
+        if pid == 0 {
+            return Handled::later(work(caller));
+        }
+        caller.killed = Cancel::new();
+        let under_way = Arc::new(());
+        let killable = Killable::new(self.clone(), pid, caller.killed.clone(), &under_way);
+        let work = work(caller);
+        let until_its_end = async move {
+            work.await;
+            drop(under_way);
+        };
+        Handled::interruptible(until_its_end, Arc::new(killable))
     }
 
     /// Takes a request id, and the root of the graph of this moment.
     pub(crate) async fn begin(&self, caller: Caller) -> Work<'_> {
         let slot = self.requests.take(lane()).await;
-        self.work(caller, slot, Cancel::never())
+        let killed = caller.killed.clone();
+        self.work(caller, slot, killed)
     }
 
     /// Takes a request id for a wait; `None` when too many wait.
@@ -441,12 +469,13 @@ impl Front {
 
 impl Caller {
     fn new(Identity { uid, gid, pid }: Identity, groups: Arc<[u32]>) -> Caller {
-        Caller { credentials: Credentials { uid, gid, pid, groups }, lk_owner: LkOwner::default() }
+        let credentials = Credentials { uid, gid, pid, groups };
+        Caller { credentials, lk_owner: LkOwner::default(), killed: Cancel::never() }
     }
 
     /// The same caller for a further request.
     pub(crate) fn again(&self) -> Caller {
-        Caller { credentials: self.credentials.clone(), lk_owner: self.lk_owner.clone() }
+        Caller { credentials: self.credentials.clone(), lk_owner: self.lk_owner.clone(), killed: self.killed.clone() }
     }
 
     /// The same caller as the owner of locks.

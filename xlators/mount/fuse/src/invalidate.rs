@@ -46,6 +46,11 @@ impl Front {
         match event {
             Event::Invalidate { gfid, names, hold } => self.invalidate(*gfid, *names, hold.clone()),
             Event::InvalidateAll { hold } => self.invalidate_all(hold),
+            Event::ChildDown { .. } if self.flushes.is_away(true) => {
+                let front = self.clone();
+                self.host.spawn(Box::pin(async move { front.flushes.look().await }));
+            }
+            Event::ChildUp => drop(self.flushes.is_away(false)),
             _ => {}
         }
     }

@@ -7,6 +7,7 @@ mod front;
 mod groups;
 mod handler;
 mod invalidate;
+mod killed;
 mod mount;
 mod nodes;
 mod opens;

@@ -78,7 +78,7 @@ async fn go_until_answered<F: FopType>(
     let waits = may_wait::<F>(request);
     let limit = limit(brick, cx, waits);
     loop {
-        let (up, session) = attached(brick, cx, waits).await.map_err(End::GaveUp)?;
+        let (up, session) = attached(brick, cx).await.map_err(End::GaveUp)?;
         if let Some(before) = first {
             may_go_again::<F>(cx, request, before, &session).map_err(End::Answered)?;
         }
@@ -125,7 +125,7 @@ fn too_late(brick: &Brick, kind: FopKind) -> FopError {
 }
 
 /// The connection, with the session of the caller; waits for both.
-async fn attached(brick: &Brick, cx: &Cx, waits: bool) -> FopResult<(Arc<Up>, Session)> {
+async fn attached(brick: &Brick, cx: &Cx) -> FopResult<(Arc<Up>, Session)> {
     loop {
         if let Some(attached) = attached_now(brick, cx) {
             return Ok(attached);
@@ -142,12 +142,10 @@ async fn attached(brick: &Brick, cx: &Cx, waits: bool) -> FopResult<(Arc<Up>, Se
         }
         brick.clients.introduce(cx.client(), Instant::now())?;
         brick.newcomer.notify_one();
-        match waits {
-            false => changed.await,
-            true => tokio::select! {
-                () = changed => {}
-                () = cx.cancel.cancelled() => return Err(Errno::EINTR.into()),
-            },
+        tokio::select! {
+            () = changed => {}
+            // A wait that is given up, or a caller that is being killed.
+            () = cx.cancel.cancelled() => return Err(Errno::EINTR.into()),
         }
     }
 }

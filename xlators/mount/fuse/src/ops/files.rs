@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use brickwork_api::{
-    CopyFileRangeReq, Errno, FallocateReq, FlushReq, FsyncReq, OpenId, ReadReq, SeekReq, WriteReq, Xdata, fop,
+    CopyFileRangeReq, Errno, FallocateReq, FlushReq, FopKind, FsyncReq, OpenId, ReadReq, SeekReq, WriteReq, Xdata, fop,
 };
 use brickwork_fuse::abi::WriteFlags;
 use brickwork_fuse::request::{CopyRange, ReadRequest, Release, WriteRequest};
@@ -78,6 +78,9 @@ impl Front {
     }
 
     /// FLUSH: a descriptor was closed.
+    ///
+    /// Of a process that has ended nobody hears the answer, and nothing can interrupt it: while a brick is away it is
+    /// answered at once, and done when the brick is back.
     pub(crate) fn flush(
         self: &Arc<Front>,
         caller: Caller,
@@ -88,7 +91,30 @@ impl Front {
     ) -> Handled {
         let file = or_refuse!(self, reply, self.open_file(node, fh));
         let request = FlushReq { file, xdata: Xdata::EMPTY };
-        self.fop::<fop::Flush>(caller.owning(Some(owner)), request, reply, |_, _, reply| reply.ok())
+        let pid = caller.credentials.pid;
+        self.fops(caller.owning(Some(owner)), reply, move |front, caller, reply| async move {
+            let done = async {
+                let work = front.begin(caller).await;
+                work.call::<fop::Flush>(&request).await
+            };
+            let mut done = std::pin::pin!(done);
+            let mut flushing = front.flushes.begin(pid);
+            let result = tokio::select! {
+                biased;
+                result = &mut done => result,
+                () = flushing.let_go() => {
+                    let delivery = reply.ok();
+                    if let Err(error) = done.await {
+                        tracing::warn!(%error, gfid = %file.gfid, "a process ended, and its file was not flushed");
+                    }
+                    return delivery;
+                }
+            };
+            match result {
+                Ok(_) => reply.ok(),
+                Err(error) => front.refuse(FopKind::Flush, &error, reply),
+            }
+        })
     }
 
     /// RELEASE and RELEASEDIR: the last descriptor is gone. Never fails for the kernel, which would not listen.
