@@ -1,17 +1,18 @@
 //! From a request to its answer.
 
 use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use brickwork_api::xdata::UNCACHED;
 use brickwork_api::{
     Cancel, Credentials, Cx, Errno, FopError, FopKind, FopResult, FopType, ForgetReq, IpcReq, LkCommand, LkReq,
-    RequestId, XlatorLkCommand, fop,
+    ReadReq, ReaddirReq, ReaddirplusReq, RequestId, XlatorLkCommand, fop,
 };
 use brickwork_api::{EntrylkReq, InodelkReq};
 use brickwork_wire::connection::{WireError, decode};
-use brickwork_wire::frame::{Frame, Kind, Prefix};
+use brickwork_wire::frame::{Frame, FrameLimits, Kind, Prefix};
 use brickwork_wire::message::{GROUPS_MAX, RequestHead};
 use brickwork_wire::outbox::Outbox;
 use brickwork_wire::payload;
@@ -67,7 +68,7 @@ pub(crate) fn begin(
 
 fn begin_fop<F: FopType>(connection: &Arc<Connection>, member: &Arc<Member>, frame: Frame) -> Result<(), WireError> {
     let Prefix { id, fop, session, .. } = frame.prefix;
-    let bytes = frame.header.len() + frame.payload.len();
+    let own_bytes = frame.header.len() + frame.payload.len();
     let (head, mut request): (RequestHead, F::Request) = decode(&frame.header)?;
     if !payload::give(&mut request, frame.payload) {
         return Err(WireError::Header(format!("a payload beside a {}", F::KIND.name())));
@@ -77,6 +78,11 @@ fn begin_fop<F: FopType>(connection: &Arc<Connection>, member: &Arc<Member>, fra
     }
     let destination = Destination { outbox: connection.outbox.clone(), id, fop, session };
     let waits = waits::<F>(&request);
+    let Some(under_way) = connection.begin(own_bytes + answer_max::<F>(&request), waits) else {
+        let error = FopError::new(Errno::ENOLCK).doing("waiting beside as many others as may");
+        destination.put(Answer::failure(&error));
+        return Ok(());
+    };
     let cancel = if waits { Cancel::new() } else { Cancel::never() };
     let (slot, sequence) = (head.slot, head.sequence);
     let (own, remembered) = match member.session.slots().begin(slot, sequence, F::KIND, &cancel, destination.clone()) {
@@ -98,8 +104,7 @@ fn begin_fop<F: FopType>(connection: &Arc<Connection>, member: &Arc<Member>, fra
             return Ok(());
         }
     };
-    let job =
-        Job::<F> { under_way: connection.begin(bytes, waits), member: member.clone(), head, request, own, cancel };
+    let job = Job::<F> { under_way, member: member.clone(), head, request, own, cancel };
     run_or_spawn(job.run(remembered), &connection.outbox);
     Ok(())
 }
@@ -107,9 +112,12 @@ fn begin_fop<F: FopType>(connection: &Arc<Connection>, member: &Arc<Member>, fra
 /// Polls `job` once; what is not done then goes on beside the connection.
 fn run_or_spawn(job: impl Future<Output = ()> + Send + 'static, outbox: &Outbox) {
     let mut job = Box::pin(job);
-    match job.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(()) => {}
-        Poll::Pending => {
+    // An xlator that panics must not take the connection with it, and all that others have under way on it.
+    let poll = catch_unwind(AssertUnwindSafe(|| job.as_mut().poll(&mut Context::from_waker(Waker::noop()))));
+    match poll {
+        // The slot was answered as the future fell, and the panic is in the log by the hook of the process.
+        Err(_) | Ok(Poll::Ready(())) => {}
+        Ok(Poll::Pending) => {
             let outbox = outbox.clone();
             // Polled again at once, by a waker that counts.
             tokio::spawn(async move {
@@ -133,10 +141,11 @@ struct Job<F: FopType> {
 
 impl<F: FopType> Job<F> {
     async fn run(self, remembered: Option<Answer>) {
-        let Job { under_way, member, head, request, own, cancel } = self;
+        let Job { mut under_way, member, head, request, own, cancel } = self;
         let connection = under_way.connection().clone();
         let (server, export) = (&connection.server, &connection.export);
         let RequestHead { slot, sequence, lk_owner, uid, gid, pid, groups } = head;
+        let mut unanswered = Unanswered { member: &member, slot, sequence, own };
         let said = Credentials { uid, gid, pid, groups };
         let identities = server.identities.load_full();
         let performed = match identities.of(&*server.host, said).await {
@@ -147,7 +156,7 @@ impl<F: FopType> Job<F> {
                 let cx = Cx { request: request_id, lk_owner, credentials, deadline: None, cancel, host };
                 match refusal::<F>(&request) {
                     Some(errno) => Performed::refused(errno.into()),
-                    None => coherent::<F>(&connection, &member, &cx, &request, remembered).await,
+                    None => coherent::<F>(&mut under_way, &member, &cx, &request, remembered).await,
                 }
             }
         };
@@ -155,10 +164,8 @@ impl<F: FopType> Job<F> {
             export.caches.forgotten(member.key, &forget.gfids);
         }
         let kept = performed.kept.clone();
-        let answer = performed.into_answer();
-        let destination = own.or_else(|| member.session.slots().finish(slot, sequence, kept));
-        if let Some(destination) = destination {
-            destination.put(answer);
+        if let Some(destination) = unanswered.destination(kept) {
+            destination.put(performed.into_answer());
             // Its own connection writes when everything that came in is done.
             if !destination.outbox.is_same(&connection.outbox) {
                 destination.flush();
@@ -168,14 +175,45 @@ impl<F: FopType> Job<F> {
     }
 }
 
+/// A request whose slot waits for an answer. Dropped without one, by a panic below, it answers `EIO`: the slot is free for
+/// the next request, and nobody waits for ever.
+struct Unanswered<'m> {
+    member: &'m Member,
+    slot: u32,
+    sequence: u64,
+    own: Option<Destination>,
+}
+
+impl Unanswered<'_> {
+    /// Where the answer goes, which the slot remembers from now on; `None` when nobody waits for it any more.
+    fn destination(&mut self, kept: Option<Answer>) -> Option<Destination> {
+        self.own.take().or_else(|| self.member.session.slots().finish(self.slot, self.sequence, kept))
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // Answered, or given up with the whole process: its client asks again.
+            return;
+        }
+        let answer = Answer::failure(&FopError::new(Errno::EIO).doing("doing a fop that panicked in the brick"));
+        if let Some(destination) = self.destination(Some(answer.clone())) {
+            destination.put(answer);
+            destination.flush();
+        }
+    }
+}
+
 /// Does the fop, and waits until nobody keeps what it changed.
 async fn coherent<F: FopType>(
-    connection: &Arc<Connection>,
+    under_way: &mut UnderWay,
     member: &Arc<Member>,
     cx: &Cx,
     request: &F::Request,
     remembered: Option<Answer>,
 ) -> Performed<F> {
+    let connection = under_way.connection().clone();
     let export = &connection.export;
     let timeout = connection.server.options.invalidate_timeout.0;
     let moment = export.caches.now();
@@ -187,6 +225,7 @@ async fn coherent<F: FopType>(
         tokio::spawn(async move { waiting.all(timeout, |silent| export.cut_off(silent)).await });
     }
     if let Some(waiting) = after.change {
+        under_way.waits_for_others();
         waiting.all(timeout, |silent| export.cut_off(silent)).await;
     }
     if is_marked::<F>(&mut performed.result) {
@@ -202,6 +241,19 @@ fn is_marked<F: FopType>(result: &mut FopResult<F::Reply>) -> bool {
         Err(error) => error.xdata(),
     };
     xdata.get(&UNCACHED) == Ok(Some(true))
+}
+
+/// Bytes that the answer may have, where the request says how many it wants.
+fn answer_max<F: FopType>(request: &F::Request) -> usize {
+    let request = request as &dyn Any;
+    let asked = match F::KIND {
+        FopKind::Read => request.downcast_ref().map(|read: &ReadReq| read.size),
+        FopKind::Readdir => request.downcast_ref().map(|list: &ReaddirReq| list.size),
+        FopKind::Readdirplus => request.downcast_ref().map(|list: &ReaddirplusReq| list.size),
+        _ => None,
+    };
+    // Whoever wants more than a frame has room for does not get it.
+    asked.map_or(0, |asked| asked.min(FrameLimits::FULL.payload) as usize)
 }
 
 /// Why a client may not ask this.
