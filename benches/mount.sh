@@ -15,7 +15,7 @@
 #   --timeouts SECONDS   --network: attribute and entry timeout of every mount; without it each has its own default
 #   --install            --network: install GlusterFS by apt-get when it is missing
 #
-# BRICKWORK names the binary to measure; without it, the release build of this tree is made and used.
+# BRICKWORK names the binary to measure; without it, the build of this tree with the profile dist is made and used.
 # Needs root, /dev/fuse and fio. What the figures mean: benches/README.md.
 set -euo pipefail
 
@@ -57,8 +57,8 @@ helpers=${CARGO_TARGET_DIR:-$root/target}/passthrough
 CARGO_TARGET_DIR=$helpers cargo build --release --locked --quiet --manifest-path "$root/benches/passthrough/Cargo.toml"
 brickwork=${BRICKWORK:-}
 if [ -n "$with_brickwork" ] && [ -z "$brickwork" ]; then
-    (cd "$root" && cargo build --release --locked --quiet --bin brickwork)
-    brickwork=${CARGO_TARGET_DIR:-$root/target}/release/brickwork
+    (cd "$root" && cargo build --profile dist --locked --quiet --bin brickwork)
+    brickwork=${CARGO_TARGET_DIR:-$root/target}/dist/brickwork
 fi
 
 # --- set up, and whatever happens, clean up -----------------------------------------------------------------------
