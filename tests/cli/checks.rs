@@ -146,7 +146,7 @@ fn the_readme_works_as_it_stands() {
     let start = lines.iter().position(|line| line.starts_with("volume ")).expect("a volfile");
     let end = lines.iter().rposition(|line| line == "end-volume").expect("a volfile");
     world.write("single.vol", &(lines[start..=end].join("\n") + "\n"));
-    assert!(lines.iter().any(|line| line == "cargo install --path ."), "the reader gets the command");
+    assert!(lines.iter().any(|line| line == "cargo install --profile dist --path ."), "the reader gets the command");
     // The page itself makes the folders.
     for folder in ["brick", "mnt"] {
         std::fs::remove_dir(world.path(folder)).expect("an empty folder");
