@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::Serialize;
+use smallvec::SmallVec;
 use tokio::io::WriteHalf;
 use tokio::sync::Notify;
 
@@ -105,7 +106,7 @@ struct Shared {
     queue: Mutex<Queue>,
     queued: AtomicUsize,
     /// `None` for TLS: only the task writes that.
-    socket: Option<Arc<Socket>>,
+    socket: Option<Socket>,
     /// Of TLS: the socket beneath.
     beneath: Option<std::os::fd::OwnedFd>,
     /// What a socket did not take.
@@ -287,11 +288,8 @@ impl Outbox {
     fn write(&self, socket: &Socket, batch: &mut Batch) -> io::Result<()> {
         while !batch.pieces.is_empty() {
             let written = {
-                let mut more = batch.slices();
-                let slices: [IoSlice<'_>; SLICES_MAX] =
-                    std::array::from_fn(|_| more.next().unwrap_or_else(|| IoSlice::new(&[])));
-                let count = batch.pieces.len().min(SLICES_MAX);
-                match socket.try_write(&slices[..count]) {
+                let slices: SmallVec<[IoSlice<'_>; 4]> = batch.slices().take(SLICES_MAX).collect();
+                match socket.try_write(&slices) {
                     Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
                     written => written?,

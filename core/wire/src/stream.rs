@@ -2,11 +2,10 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
 /// Both directions of an encrypted stream.
 pub trait Secured: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -32,39 +31,49 @@ impl std::fmt::Debug for Stream {
     }
 }
 
-/// A plain socket: both directions work through a shared reference, from any thread.
+/// The half of a plain socket that reads.
+pub(crate) enum Plain {
+    Tcp(tcp::OwnedReadHalf),
+    Unix(unix::OwnedReadHalf),
+}
+
+impl Plain {
+    async fn readable(&self) -> io::Result<()> {
+        match self {
+            Plain::Tcp(half) => half.readable().await,
+            Plain::Unix(half) => half.readable().await,
+        }
+    }
+
+    /// Reads what is there. A read that does not fill `buffer` has emptied the socket: the next one waits for the kernel
+    /// to say that there is more, instead of asking.
+    async fn read(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
+        match self {
+            Plain::Tcp(half) => half.read_buf(buffer).await,
+            Plain::Unix(half) => half.read_buf(buffer).await,
+        }
+    }
+}
+
+/// The half of a plain socket that writes: through a shared reference, from any thread.
 #[derive(Debug)]
 pub(crate) enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
+    Tcp(tcp::OwnedWriteHalf),
+    Unix(unix::OwnedWriteHalf),
 }
 
 impl Socket {
-    pub(crate) async fn readable(&self) -> io::Result<()> {
-        match self {
-            Socket::Tcp(socket) => socket.readable().await,
-            Socket::Unix(socket) => socket.readable().await,
-        }
-    }
-
     pub(crate) async fn writable(&self) -> io::Result<()> {
         match self {
-            Socket::Tcp(socket) => socket.writable().await,
-            Socket::Unix(socket) => socket.writable().await,
-        }
-    }
-
-    pub(crate) fn try_read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(socket) => socket.try_read_buf(buffer),
-            Socket::Unix(socket) => socket.try_read_buf(buffer),
+            Socket::Tcp(half) => half.writable().await,
+            Socket::Unix(half) => half.writable().await,
         }
     }
 
     pub(crate) fn try_write(&self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
         match self {
-            Socket::Tcp(socket) => socket.try_write_vectored(slices),
-            Socket::Unix(socket) => socket.try_write_vectored(slices),
+            Socket::Tcp(half) => half.try_write_vectored(slices),
+            Socket::Unix(half) => half.try_write_vectored(slices),
         }
     }
 }
@@ -72,15 +81,15 @@ impl Socket {
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Socket::Tcp(socket) => socket.as_fd(),
-            Socket::Unix(socket) => socket.as_fd(),
+            Socket::Tcp(half) => half.as_ref().as_fd(),
+            Socket::Unix(half) => half.as_ref().as_fd(),
         }
     }
 }
 
 /// The half that reads.
 pub(crate) enum Source {
-    Plain(Arc<Socket>),
+    Plain(Plain),
     Tls(ReadHalf<Box<dyn Secured>>),
 }
 
@@ -92,15 +101,12 @@ impl Source {
                 make_room(buffer, ahead);
                 half.read_buf(buffer).await
             }
-            Source::Plain(socket) => loop {
-                socket.readable().await?;
+            Source::Plain(half) => {
+                half.readable().await?;
                 // Not before there is something to read: a connection that says nothing holds no memory.
                 make_room(buffer, ahead);
-                match socket.try_read(buffer) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    read => return read,
-                }
-            },
+                half.read(buffer).await
+            }
         }
     }
 }
@@ -113,7 +119,7 @@ fn make_room(buffer: &mut BytesMut, ahead: usize) {
 
 /// The half that writes.
 pub(crate) enum Sink {
-    Plain(Arc<Socket>),
+    Plain(Socket),
     Tls(WriteHalf<Box<dyn Secured>>, OwnedFd),
 }
 
@@ -138,18 +144,18 @@ pub(crate) async fn flush(half: &mut WriteHalf<Box<dyn Secured>>) -> io::Result<
 
 impl Stream {
     pub(crate) fn split(self) -> (Source, Sink) {
-        let plain = |socket: Socket| {
-            let socket = Arc::new(socket);
-            (Source::Plain(socket.clone()), Sink::Plain(socket))
-        };
         match self {
             Stream::Tcp(socket) => {
                 if let Err(error) = socket.set_nodelay(true) {
                     tracing::debug!(%error, "TCP_NODELAY was refused");
                 }
-                plain(Socket::Tcp(socket))
+                let (read, write) = socket.into_split();
+                (Source::Plain(Plain::Tcp(read)), Sink::Plain(Socket::Tcp(write)))
             }
-            Stream::Unix(socket) => plain(Socket::Unix(socket)),
+            Stream::Unix(socket) => {
+                let (read, write) = socket.into_split();
+                (Source::Plain(Plain::Unix(read)), Sink::Plain(Socket::Unix(write)))
+            }
             Stream::Tls(stream, fd) => {
                 let (read, write) = tokio::io::split(stream);
                 (Source::Tls(read), Sink::Tls(write, fd))
