@@ -78,14 +78,15 @@ struct Awaited {
 /// The notices of one change, as the registry finds who has to be told.
 pub(super) struct Gathering<'a> {
     acks: &'a Acks,
-    pub(super) round: Arc<Round>,
+    /// Made for the first notice: nearly always there is none.
+    pub(super) round: Option<Arc<Round>>,
     /// What was opened and has to be sent.
     pub(super) opened: SmallVec<[Notice; 2]>,
 }
 
 impl Acks {
     pub(super) fn gather(&self) -> Gathering<'_> {
-        Gathering { acks: self, round: Arc::default(), opened: SmallVec::new() }
+        Gathering { acks: self, round: None, opened: SmallVec::new() }
     }
 
     /// Ends `id`, if it is open and of `session`; returns what it was.
@@ -126,8 +127,9 @@ impl Notices for Gathering<'_> {
         let number = self.acks.last.fetch_add(1, Ordering::Relaxed) + 1;
         let id = NonZeroU64::new(number).expect("2^64 notices take longer than the machine lasts");
         let notice = Notice { id, session, gfid, names };
-        self.round.waiting.lock().push(Awaited { notice, until: None });
-        let rounds = SmallVec::from([self.round.clone()]);
+        let round = self.round.get_or_insert_default();
+        round.waiting.lock().push(Awaited { notice, until: None });
+        let rounds = SmallVec::from([round.clone()]);
         self.acks.open.lock().insert(id, Open { notice, rounds });
         self.opened.push(notice);
         id
@@ -139,8 +141,9 @@ impl Notices for Gathering<'_> {
         let Some(open) = open.get_mut(&id) else { return };
         // What is known of its end is known to the first that waits for it.
         let until = open.rounds.first().and_then(|round| round.end_of(id));
-        self.round.waiting.lock().push(Awaited { notice: open.notice, until });
-        open.rounds.push(self.round.clone());
+        let round = self.round.get_or_insert_default();
+        round.waiting.lock().push(Awaited { notice: open.notice, until });
+        open.rounds.push(round.clone());
     }
 }
 

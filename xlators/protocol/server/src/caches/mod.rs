@@ -108,9 +108,9 @@ impl Caches {
             registry.changed(session, changed.gfid, changed.what, &mut change);
         }
         let (aside, change) = ((aside.opened, aside.round), (change.opened, change.round));
-        let waiting = |(opened, round): (_, Arc<Round>)| {
+        let waiting = |(opened, round): (_, Option<Arc<Round>>)| {
             self.send(opened, tell);
-            (!round.is_done()).then(|| Waiting { caches: self.clone(), round })
+            round.filter(|round| !round.is_done()).map(|round| Waiting { caches: self.clone(), round })
         };
         After { change: waiting(change), aside: waiting(aside) }
     }
