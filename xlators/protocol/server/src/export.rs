@@ -335,6 +335,11 @@ struct Seat {
 }
 
 impl Member {
+    /// Of its client, when it attached.
+    pub(crate) fn incarnation(&self) -> u32 {
+        self.incarnation
+    }
+
     /// Cancels a wait that its client gives up.
     pub(crate) fn given_up(&self, slot: u32, sequence: u64) {
         if let Some(cancel) = self.session.slots().given_up(slot, sequence) {

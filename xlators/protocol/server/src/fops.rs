@@ -19,7 +19,7 @@ use brickwork_wire::payload;
 
 use crate::connection::{Connection, UnderWay};
 use crate::export::Member;
-use crate::session::{Answer, Begun, Performed};
+use crate::session::{self, Answer, Begun, Performed};
 
 /// Questions between xlators that are not for clients: those of the leaf.
 const PRIVATE_IPC: &str = "storage/";
@@ -28,9 +28,17 @@ const PRIVATE_IPC: &str = "storage/";
 #[derive(Clone, Debug)]
 pub(crate) struct Destination {
     outbox: Outbox,
+    /// Of the client that asked.
+    incarnation: u32,
     id: u64,
     fop: u8,
     session: u16,
+}
+
+impl session::Destination for Destination {
+    fn replaces(&self, former: &Destination) -> bool {
+        self.incarnation >= former.incarnation
+    }
 }
 
 impl Destination {
@@ -76,7 +84,7 @@ fn begin_fop<F: FopType>(connection: &Arc<Connection>, member: &Arc<Member>, fra
     if head.groups.len() > GROUPS_MAX {
         return Err(WireError::Header(format!("{} groups, {GROUPS_MAX} are possible", head.groups.len())));
     }
-    let destination = Destination { outbox: connection.outbox.clone(), id, fop, session };
+    let destination = Destination { outbox: connection.outbox.clone(), incarnation: member.incarnation(), id, fop, session };
     let waits = waits::<F>(&request);
     let Some(under_way) = connection.begin(own_bytes + answer_max::<F>(&request), waits) else {
         let error = FopError::new(Errno::ENOLCK).doing("waiting beside as many others as may");

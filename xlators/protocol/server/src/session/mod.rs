@@ -64,4 +64,4 @@ mod world;
 pub use answer::{Answer, Performed};
 pub use session::Session;
 pub use sessions::Sessions;
-pub use slots::Begun;
+pub use slots::{Begun, Destination};

@@ -19,6 +19,15 @@ use super::kinds::is_kept;
 /// Slots are made this many at a time: most clients use few of theirs.
 const CHUNK: u32 = 64;
 
+/// Where the answer of a request goes.
+pub trait Destination {
+    /// Whether an answer goes here instead of to `former`, from where the same request came before.
+    ///
+    /// What is read last was not always sent last: the rest of a lost connection may be read after the client has asked
+    /// again on the next one, and an answer that is put there is lost.
+    fn replaces(&self, former: &Self) -> bool;
+}
+
 /// What a request that came is.
 #[derive(Debug)]
 pub enum Begun<D> {
@@ -33,7 +42,7 @@ pub enum Begun<D> {
     Unnumbered(D),
     /// Done before.
     Again(Answer, D),
-    /// Under way: its answer goes to the new destination.
+    /// Under way: its answer goes to the new destination, if that [replaces](Destination::replaces) the former.
     Joined,
     /// Its client has gone on: nobody waits for it.
     Stale,
@@ -107,7 +116,10 @@ impl<D> Slots<D> {
         kind: FopKind,
         cancel: &Cancel,
         destination: D,
-    ) -> Result<Begun<D>, Errno> {
+    ) -> Result<Begun<D>, Errno>
+    where
+        D: Destination,
+    {
         if sequence == 0 {
             return Ok(Begun::Unnumbered(destination));
         }
@@ -201,7 +213,10 @@ impl<D> Default for Slot<D> {
 }
 
 impl<D> Slot<D> {
-    fn begin(&mut self, sequence: u64, kind: FopKind, cancel: &Cancel, destination: D) -> Result<Begun<D>, Errno> {
+    fn begin(&mut self, sequence: u64, kind: FopKind, cancel: &Cancel, destination: D) -> Result<Begun<D>, Errno>
+    where
+        D: Destination,
+    {
         if sequence < self.sequence {
             return Ok(Begun::Stale);
         }
@@ -216,13 +231,18 @@ impl<D> Slot<D> {
         Ok(Begun::New { superseded, remembered: None })
     }
 
-    fn repeat(&mut self, kind: FopKind, cancel: &Cancel, destination: D) -> Result<Begun<D>, Errno> {
+    fn repeat(&mut self, kind: FopKind, cancel: &Cancel, destination: D) -> Result<Begun<D>, Errno>
+    where
+        D: Destination,
+    {
         if kind != self.kind {
             return Err(Errno::EINVAL);
         }
         match &mut self.state {
             State::Running { destination: current, .. } => {
-                *current = destination;
+                if destination.replaces(current) {
+                    *current = destination;
+                }
                 Ok(Begun::Joined)
             }
             State::Done { answer, reopens: false } => Ok(Begun::Again(answer.clone(), destination)),

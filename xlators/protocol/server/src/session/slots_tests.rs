@@ -1,6 +1,13 @@
 use super::*;
 use proptest::prelude::*;
 
+/// The connections of the tests are numbered in the order in which their client made them.
+impl Destination for u32 {
+    fn replaces(&self, former: &u32) -> bool {
+        self >= former
+    }
+}
+
 fn answer(text: &str) -> Answer {
     Answer { failure: false, header: text.as_bytes().to_vec().into(), payload: Default::default() }
 }
@@ -27,6 +34,18 @@ fn a_repeat_of_what_is_under_way_takes_over_its_answer() {
     begin(&slots, 3, 1, 10);
     assert!(matches!(begin(&slots, 3, 1, 11), Begun::Joined));
     assert_eq!(slots.running(), 1);
+    assert_eq!(slots.finish(3, 1, Some(answer("done"))), Some(11));
+}
+
+/// A connection was lost, its client came back and asked again on the next one, and only then a task that had lagged behind
+/// read the rest of the first: it took the answer over, put it where nobody listened, and the client waited until its
+/// `frame-timeout`.
+#[test]
+fn a_request_read_late_from_a_lost_connection_does_not_take_the_answer_from_the_next_one() {
+    let slots = Slots::new(8, 0);
+    begin(&slots, 3, 1, 10);
+    assert!(matches!(begin(&slots, 3, 1, 11), Begun::Joined));
+    assert!(matches!(begin(&slots, 3, 1, 10), Begun::Joined));
     assert_eq!(slots.finish(3, 1, Some(answer("done"))), Some(11));
 }
 
