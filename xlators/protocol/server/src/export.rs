@@ -146,10 +146,8 @@ impl Export {
         };
         // Not under the mutex: their tasks come back for it.
         fenced.iter().for_each(|line| line.close());
-        if !call.join {
-            // Its client has dropped everything before it came.
-            self.caches.drop_session(key);
-        }
+        // What it keeps still counts: others' changes go on waiting for it, as when it had not been away.
+        self.caches.tell_again(key, self.invalidate_timeout, &|notice: &_| self.tell(notice));
         let member = Member {
             client: call.client,
             key,
@@ -201,7 +199,8 @@ impl Export {
         Reach::Detached(seat.heard + self.invalidate_timeout)
     }
 
-    /// Cuts off a session that has not dropped what it was told to; returns until when what it keeps counts.
+    /// Cuts off a session that has not dropped what it was told to, if it is connected; returns until when what it keeps
+    /// counts.
     pub(crate) fn cut_off(&self, silent: SessionKey) -> Option<Instant> {
         let mut keys = self.keys.lock();
         let seat = keys.seats.get_mut(&silent)?;
@@ -210,8 +209,10 @@ impl Export {
         seat.heard = heard;
         let client = seat.client;
         drop(keys);
-        let timeout_ms = self.invalidate_timeout.as_millis() as u64;
-        tracing::warn!(%client, timeout_ms, "a client did not drop what it cached, and is cut off");
+        if !lines.is_empty() {
+            let timeout_ms = self.invalidate_timeout.as_millis() as u64;
+            tracing::warn!(%client, timeout_ms, "a client did not drop what it cached, and is cut off");
+        }
         lines.iter().for_each(|(line, _, _)| line.close());
         Some(heard + self.invalidate_timeout)
     }

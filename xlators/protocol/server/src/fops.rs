@@ -17,6 +17,7 @@ use brickwork_wire::message::{GROUPS_MAX, RequestHead};
 use brickwork_wire::outbox::Outbox;
 use brickwork_wire::payload;
 
+use crate::caches::mark_uncached;
 use crate::connection::{Connection, UnderWay};
 use crate::export::Member;
 use crate::session::{self, Answer, Begun, Performed};
@@ -102,7 +103,7 @@ fn begin_fop<F: FopType>(connection: &Arc<Connection>, member: &Arc<Member>, fra
         }
         Ok(Begun::Unnumbered(destination)) => (Some(destination), None),
         Ok(Begun::Again(answer, destination)) => {
-            destination.put(answer);
+            destination.put(of_the_past::<F>(&answer));
             return Ok(());
         }
         Ok(Begun::Joined | Begun::Stale) => return Ok(()),
@@ -115,6 +116,13 @@ fn begin_fop<F: FopType>(connection: &Arc<Connection>, member: &Arc<Member>, fra
     let job = Job::<F> { under_way, member: member.clone(), head, request, own, cancel };
     run_or_spawn(job.run(remembered), &connection.outbox);
     Ok(())
+}
+
+/// An answer that is given again. It tells of a moment that has passed, and nobody has noted who was told: not to be kept.
+fn of_the_past<F: FopType>(answer: &Answer) -> Answer {
+    let mut result = answer.result::<F>();
+    mark_uncached::<F>(&mut result);
+    Answer::of::<F>(&result)
 }
 
 /// Polls `job` once; what is not done then goes on beside the connection.
@@ -225,6 +233,7 @@ async fn coherent<F: FopType>(
     let export = &connection.export;
     let timeout = connection.server.options.invalidate_timeout.0;
     let moment = export.caches.now();
+    let is_of_the_past = remembered.is_some();
     let mut performed = member.session.perform::<F>(&*export.child, cx, request, remembered).await;
     let after =
         export.caches.after::<F>(member.key, moment, request, &mut performed.result, &|notice: &_| export.tell(notice));
@@ -235,6 +244,9 @@ async fn coherent<F: FopType>(
     if let Some(waiting) = after.change {
         under_way.waits_for_others();
         waiting.all(timeout, |silent| export.cut_off(silent)).await;
+    }
+    if is_of_the_past {
+        mark_uncached::<F>(&mut performed.result);
     }
     if is_marked::<F>(&mut performed.result) {
         // What the slot remembers was encoded before.

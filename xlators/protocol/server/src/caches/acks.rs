@@ -71,7 +71,8 @@ pub(super) struct Round {
 #[derive(Clone, Copy, Debug)]
 struct Awaited {
     notice: Notice,
-    /// For a session that cannot be told: when what it keeps no longer counts.
+    /// Instead of the deadline of the round: when what is kept by a session that cannot be told no longer counts, or how
+    /// long one has that was told again.
     until: Option<Instant>,
 }
 
@@ -104,8 +105,9 @@ impl Acks {
         Some(closed.notice)
     }
 
-    /// Notes that the session of `id` cannot be told: what it keeps counts until `until`.
-    pub(super) fn unreachable(&self, id: NoticeId, until: Instant) {
+    /// Notes until when the session of `id` has time, whatever the changes say that wait for it: it cannot be told, and what
+    /// it keeps counts until then; or it is told again.
+    pub(super) fn ends(&self, id: NoticeId, until: Instant) {
         let open = self.open.lock();
         for round in open.get(&id).iter().flat_map(|open| &open.rounds) {
             round.ends(id, until);
@@ -168,7 +170,7 @@ impl Round {
         self.waiting.lock().is_empty()
     }
 
-    /// Waits until something is over: every notice acknowledged, one past its end, or `deadline` reached.
+    /// Waits until something is over: every notice acknowledged, or one past its own end or else `deadline`.
     pub(super) async fn next(&self, deadline: Instant) -> Over {
         loop {
             let wake = {
@@ -177,16 +179,12 @@ impl Round {
                     return Over::All;
                 }
                 let now = Instant::now();
-                let past = |awaited: &&Awaited| awaited.until.is_some_and(|until| until <= now);
-                if let Some(awaited) = waiting.iter().find(past) {
-                    return Over::Ended(awaited.notice);
+                let end = |awaited: &Awaited| awaited.until.unwrap_or(deadline);
+                let first = waiting.iter().min_by_key(|awaited| end(awaited)).expect("there is one that is waited for");
+                if end(first) <= now {
+                    return Over::Silent(first.notice);
                 }
-                let silent = waiting.iter().find(|awaited| awaited.until.is_none());
-                if let Some(silent) = silent.filter(|_| deadline <= now) {
-                    return Over::Silent(silent.notice);
-                }
-                let ends = waiting.iter().map(|awaited| awaited.until.unwrap_or(deadline));
-                ends.min().expect("there is one that is waited for")
+                end(first)
             };
             // A notice that ends between the look and this wait has left its permit.
             tokio::select! {
@@ -202,8 +200,6 @@ impl Round {
 pub(super) enum Over {
     /// Everything was acknowledged or given up.
     All,
-    /// The session could not be told, and what it keeps no longer counts.
-    Ended(Notice),
-    /// The session was told, and did not answer in time.
+    /// The session was told and did not answer in time, or could not be told, and what it keeps no longer counts.
     Silent(Notice),
 }

@@ -20,8 +20,10 @@
 //! until when what the session keeps counts (its last sign of life and `invalidate-timeout`), or `None` if it is gone.
 //!
 //! What a session must do for this to hold: once it has heard nothing of the server for `invalidate-timeout`, counted from
-//! the *sending* of its last answered ping, it keeps nothing any more. Before a session that was detached asks anything
-//! again, its client has dropped everything, and [`Caches::drop_session`] was called.
+//! the *sending* of its last answered ping, it keeps nothing any more. What a session that was detached keeps still counts when
+//! it comes back, until then and after it: it is told again what it has not acknowledged ([`Caches::tell_again`]). Of what was
+//! kept in an earlier life of the server nothing is known here, so a client that meets another life drops it before it
+//! attaches.
 //!
 //! Why what an answer tells is noted after the fop and not before: a change that came in between may have been told and
 //! acknowledged before the fop read anything, and the next one would then find nobody. So the answer's moment is compared with
@@ -137,6 +139,14 @@ impl Caches {
         }
     }
 
+    /// Tells `session`, which has come back, what it has not acknowledged; from now it has `timeout` to do so.
+    pub(crate) fn tell_again(&self, session: SessionKey, timeout: Duration, tell: &impl Tell) {
+        let deadline = Instant::now() + timeout;
+        let open = self.0.acks.of(session);
+        open.iter().for_each(|notice| self.0.acks.ends(notice.id, deadline));
+        self.send(open, tell);
+    }
+
     /// Objects that somebody may keep, and notices that are not acknowledged, for `status`.
     pub(crate) fn counts(&self) -> (usize, usize) {
         (self.0.registry.len(), self.0.acks.len())
@@ -146,7 +156,7 @@ impl Caches {
         for notice in opened {
             match tell.tell(&notice) {
                 Reach::Sent => {}
-                Reach::Detached(until) => self.0.acks.unreachable(notice.id, until),
+                Reach::Detached(until) => self.0.acks.ends(notice.id, until),
                 Reach::Gone => self.acknowledged(notice.session, notice.id),
             }
         }
@@ -157,7 +167,8 @@ impl Waiting {
     /// Waits until every session that was told has dropped what it kept, or what it keeps no longer counts.
     ///
     /// One that was told and does not answer within `timeout` is handed to `silent`, which cuts it off and says until when
-    /// what it keeps counts; `None` when that is over already.
+    /// what it keeps counts; `None` when that is over already. So is one that could not be told when its end comes: it may
+    /// have come back meanwhile.
     ///
     /// # Cancel
     /// Safe: the notices stay open, and whoever changes the same object next waits for them.
@@ -166,9 +177,8 @@ impl Waiting {
         loop {
             match self.round.next(deadline).await {
                 Over::All => return,
-                Over::Ended(notice) => self.caches.acknowledged(notice.session, notice.id),
-                Over::Silent(notice) => match silent(notice.session) {
-                    Some(until) => self.caches.0.acks.unreachable(notice.id, until),
+                Over::Silent(notice) => match silent(notice.session).filter(|until| *until > Instant::now()) {
+                    Some(until) => self.caches.0.acks.ends(notice.id, until),
                     None => self.caches.acknowledged(notice.session, notice.id),
                 },
             }
@@ -176,7 +186,8 @@ impl Waiting {
     }
 }
 
-fn mark_uncached<F: FopType>(outcome: &mut FopResult<F::Reply>) {
+/// Marks an outcome of which nothing may be kept.
+pub(crate) fn mark_uncached<F: FopType>(outcome: &mut FopResult<F::Reply>) {
     match outcome {
         Ok(reply) => F::reply_xdata(reply).insert(&UNCACHED, true),
         Err(error) => {

@@ -258,7 +258,8 @@ fn a_silent_session_is_named_once_it_is_late_and_waited_for_until_its_caches_cou
     assert_eq!(wait(waiting, None), (vec![A], TIMEOUT));
     tell(&caches, &post, A, FILE);
     let waiting = change(&caches, &post, B, FILE);
-    assert_eq!(wait(waiting, Some(TIMEOUT * 3 / 2)), (vec![A], TIMEOUT * 3 / 2));
+    // Asked again at its end: it could be back.
+    assert_eq!(wait(waiting, Some(TIMEOUT * 3 / 2)), (vec![A, A], TIMEOUT * 3 / 2));
     assert_eq!(caches.counts(), (1, 0));
 }
 
@@ -275,7 +276,11 @@ fn a_detached_session_is_waited_for_until_its_caches_count_no_more() {
             for notice in post.take().iter().filter(|notice| notice.session == B) {
                 caches.acknowledged(B, notice.id);
             }
-            waiting.all(TIMEOUT, |session| panic!("{session:?} is silent")).await;
+            let still_away = |session| {
+                assert_eq!((session, Instant::now()), (A, until));
+                Some(until)
+            };
+            waiting.all(TIMEOUT, still_away).await;
             assert_eq!(Instant::now(), until);
         }
     });
@@ -284,6 +289,40 @@ fn a_detached_session_is_waited_for_until_its_caches_count_no_more() {
     tell(&caches, &post, A, FILE);
     caches.drop_session(C);
     assert!(change(&caches, &post, B, FILE).is_none());
+}
+
+#[test]
+fn a_session_that_comes_back_is_told_again_and_waited_for_as_one_that_was_never_away() {
+    let (caches, post) = (plenty(), Post::default());
+    tell(&caches, &post, A, FILE);
+    tell(&caches, &post, A, OTHER);
+    runtime().block_on(async {
+        let second = Duration::from_secs(1);
+        let begun = Instant::now();
+        post.reach.lock().push((A, Reach::Detached(begun + 2 * second)));
+        let (file, other) = (change(&caches, &post, B, FILE), change(&caches, &post, B, OTHER));
+        let lost = post.take();
+        tokio::time::sleep(second).await;
+        post.reach.lock().clear();
+        caches.tell_again(A, TIMEOUT, &post);
+        let mut again = post.take();
+        again.sort_by_key(|notice| notice.id);
+        assert_eq!(again, lost, "the same notices, under the same ids");
+        let acknowledges = async {
+            tokio::time::sleep(5 * second).await;
+            caches.acknowledged(A, again[0].id);
+        };
+        let silent = |session| panic!("{session:?} is silent");
+        tokio::join!(file.unwrap().all(TIMEOUT, silent), acknowledges);
+        assert_eq!(begun.elapsed(), 6 * second, "not ended when it would have been, had it stayed away");
+        // It does not acknowledge the other: cut off when it has had its time since it came back.
+        let cut_off = |session| {
+            assert_eq!(session, A);
+            None
+        };
+        other.unwrap().all(TIMEOUT, cut_off).await;
+        assert_eq!(begun.elapsed(), second + TIMEOUT);
+    });
 }
 
 #[test]
