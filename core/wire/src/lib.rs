@@ -10,3 +10,4 @@ pub mod payload;
 pub mod repeat;
 pub mod stream;
 pub mod tls;
+pub mod transport;

@@ -3,33 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use brickwork_api::option_enum;
 use brickwork_api::options::{AbsolutePath, OptionError, OptionMap, OptionSpec, Seconds, joined, options};
 use brickwork_wire::tls::{self, ConnectOptions, TlsOptions};
-
-option_enum! {
-    /// What carries bytes.
-    pub enum Transport {
-        /// TCP.
-        Tcp = "tcp",
-        /// What `transport.address-family` says; TCP by default.
-        Socket = "socket",
-        /// A unix socket.
-        Unix = "unix",
-    }
-}
-
-option_enum! {
-    /// Which addresses of the host are tried.
-    pub enum Family {
-        /// IPv4.
-        Inet = "inet",
-        /// IPv6.
-        Inet6 = "inet6",
-        /// A unix socket.
-        Unix = "unix",
-    }
-}
+pub use brickwork_wire::transport::{Family, Transport};
 
 options! {
     /// Options of `protocol/client`. Besides them: `transport.socket.ssl-*`.

@@ -3,30 +3,7 @@
 use brickwork_api::option_enum;
 use brickwork_api::options::{AbsolutePath, OptionError, OptionMap, OptionSpec, Seconds, Size, joined, options};
 use brickwork_wire::tls::ACCEPT_SPECS;
-
-option_enum! {
-    /// What carries bytes.
-    pub enum Transport {
-        /// TCP.
-        Tcp = "tcp",
-        /// TCP, by its old name.
-        Socket = "socket",
-        /// A unix socket.
-        Unix = "unix",
-    }
-}
-
-option_enum! {
-    /// Which addresses are listened on.
-    pub enum Family {
-        /// IPv4.
-        Inet = "inet",
-        /// IPv6, and IPv4 through it.
-        Inet6 = "inet6",
-        /// A unix socket.
-        Unix = "unix",
-    }
-}
+pub use brickwork_wire::transport::{Family, Transport};
 
 option_enum! {
     /// What the answers of operations, that must happen once, survive.
