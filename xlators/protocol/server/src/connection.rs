@@ -52,11 +52,40 @@ pub(crate) struct Connection {
 /// What is under way.
 #[derive(Debug, Default)]
 struct Running {
-    /// Requests that are not waits.
-    requests: AtomicUsize,
-    waits: AtomicUsize,
-    bytes: AtomicUsize,
+    /// Those that make room soon: the connection is not read while there are too many.
+    soon: Load,
+    /// Those that wait for another client to give up a lock.
+    waits: Load,
+    /// Those that are done and wait for other clients to drop what they keep.
+    done: Load,
     fewer: Notify,
+}
+
+/// Requests and their bytes.
+#[derive(Debug, Default)]
+struct Load {
+    requests: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Load {
+    fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+
+    fn is_below(&self, requests: usize, bytes: usize) -> bool {
+        self.requests() < requests && self.bytes.load(Ordering::SeqCst) < bytes
+    }
+
+    fn add(&self, bytes: usize) {
+        self.requests.fetch_add(1, Ordering::SeqCst);
+        self.bytes.fetch_add(bytes, Ordering::SeqCst);
+    }
+
+    fn subtract(&self, bytes: usize) {
+        self.requests.fetch_sub(1, Ordering::SeqCst);
+        self.bytes.fetch_sub(bytes, Ordering::SeqCst);
+    }
 }
 
 impl Connection {
@@ -89,7 +118,8 @@ impl Connection {
 
     /// Requests under way, waits among them.
     pub(crate) fn in_flight(&self) -> usize {
-        self.running.requests.load(Ordering::Relaxed) + self.running.waits.load(Ordering::Relaxed)
+        let Running { soon, waits, done, .. } = &self.running;
+        soon.requests() + waits.requests() + done.requests()
     }
 
     /// When the peer last said something.
@@ -113,7 +143,7 @@ impl Connection {
 
     /// Returns when everything that can be answered is answered and has left; waiting locks are not waited for.
     pub(crate) async fn drained(&self) {
-        self.running.until(|running| running.requests.load(Ordering::SeqCst) == 0).await;
+        self.running.until(|running| running.soon.requests() + running.done.requests() == 0).await;
         self.outbox.room(0).await;
     }
 
@@ -126,13 +156,24 @@ impl Connection {
         self.sessions.lock().get(usize::from(index).checked_sub(1)?)?.clone()
     }
 
-    /// Counts a request as under way until the guard is dropped.
-    pub(crate) fn begin(self: &Arc<Connection>, bytes: usize, waits: bool) -> UnderWay {
-        let running = &self.running;
-        let counter = if waits { &running.waits } else { &running.requests };
-        counter.fetch_add(1, Ordering::SeqCst);
-        running.bytes.fetch_add(bytes, Ordering::SeqCst);
-        UnderWay { connection: self.clone(), bytes, waits }
+    /// Counts a request as under way until the guard is dropped. `bytes` are its own and those that its answer may have.
+    ///
+    /// `None` for one that `waits` while as many wait as may: they do not keep the connection from being read, so they are
+    /// bounded by themselves.
+    pub(crate) fn begin(self: &Arc<Connection>, bytes: usize, waits: bool) -> Option<UnderWay> {
+        // One task reads the connection: nobody else begins.
+        if waits && !self.has_room_beside(&self.running.waits) {
+            return None;
+        }
+        let stage = if waits { Stage::Waits } else { Stage::Soon };
+        self.running.load(stage).add(bytes);
+        Some(UnderWay { connection: self.clone(), bytes, stage })
+    }
+
+    /// Whether one more request may be under way in `load` without being counted among those that make room soon.
+    fn has_room_beside(&self, load: &Load) -> bool {
+        let options = &self.server.options;
+        load.is_below(options.waiters_max as usize, options.bytes_in_flight.0 as usize)
     }
 }
 
@@ -141,7 +182,15 @@ impl Connection {
 pub(crate) struct UnderWay {
     connection: Arc<Connection>,
     bytes: usize,
-    waits: bool,
+    stage: Stage,
+}
+
+/// Where a request is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Soon,
+    Waits,
+    Done,
 }
 
 impl UnderWay {
@@ -149,19 +198,38 @@ impl UnderWay {
     pub(crate) fn connection(&self) -> &Arc<Connection> {
         &self.connection
     }
+
+    /// Says that it waits for other clients from now on. While it does, its connection is read on: were it not, and were
+    /// those others' connections full of changes that wait for this client, nobody would hear that anybody has dropped
+    /// anything.
+    pub(crate) fn waits_for_others(&mut self) {
+        let running = &self.connection.running;
+        if self.stage == Stage::Soon && self.connection.has_room_beside(&running.done) {
+            running.done.add(self.bytes);
+            running.soon.subtract(self.bytes);
+            self.stage = Stage::Done;
+            running.fewer.notify_waiters();
+        }
+    }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
         let running = &self.connection.running;
-        let counter = if self.waits { &running.waits } else { &running.requests };
-        counter.fetch_sub(1, Ordering::SeqCst);
-        running.bytes.fetch_sub(self.bytes, Ordering::SeqCst);
+        running.load(self.stage).subtract(self.bytes);
         running.fewer.notify_waiters();
     }
 }
 
 impl Running {
+    fn load(&self, stage: Stage) -> &Load {
+        match stage {
+            Stage::Soon => &self.soon,
+            Stage::Waits => &self.waits,
+            Stage::Done => &self.done,
+        }
+    }
+
     async fn until(&self, enough: impl Fn(&Running) -> bool) {
         loop {
             let fewer = self.fewer.notified();
@@ -216,9 +284,7 @@ async fn read(connection: &Arc<Connection>, inbox: &mut Inbox) -> Result<(), Wir
 async fn make_room(connection: &Connection) -> Result<(), WireError> {
     let options = &connection.server.options;
     let (requests, bytes) = (options.outstanding as usize, options.bytes_in_flight.0 as usize);
-    let fits = |running: &Running| {
-        running.requests.load(Ordering::SeqCst) < requests && running.bytes.load(Ordering::SeqCst) < bytes
-    };
+    let fits = |running: &Running| running.soon.is_below(requests, bytes);
     if !fits(&connection.running) {
         connection.outbox.flush();
         connection.running.until(|running| fits(running) || connection.outbox.is_closed()).await;
@@ -238,6 +304,8 @@ async fn make_room(connection: &Connection) -> Result<(), WireError> {
 async fn take(connection: &Arc<Connection>, frame: Frame) -> Result<(), WireError> {
     let Prefix { id, kind, session, fop, .. } = frame.prefix;
     match kind {
+        // Its client asks again when the brick is back.
+        Kind::Request if connection.leaving.load(Ordering::SeqCst) => Ok(()),
         Kind::Request => {
             let member = connection.session(session).ok_or(WireError::Unexpected(kind))?;
             match FopKind::ALL.get(usize::from(fop)) {
