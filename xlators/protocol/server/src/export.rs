@@ -36,6 +36,8 @@ pub(crate) struct Export {
     pub(crate) caches: Caches,
     sessions: OnceLock<Arc<Sessions<Destination>>>,
     keys: Mutex<Keys>,
+    /// One client enters at a time: of two incarnations of one, the later finds the line of the earlier.
+    entering: Mutex<()>,
     eos: ExactlyOnce,
     invalidate_timeout: Duration,
     /// Files that lost their name while somebody had them open are kept until everybody known has come back.
@@ -61,6 +63,7 @@ impl Export {
             caches: Caches::new(limits),
             sessions: OnceLock::new(),
             keys: Mutex::default(),
+            entering: Mutex::default(),
             eos: options.eos,
             invalidate_timeout: options.invalidate_timeout.0,
             keeps_unlinked: AtomicBool::new(true),
@@ -128,11 +131,12 @@ impl Export {
         index: u16,
         call: &AttachCall,
     ) -> Result<(Arc<Member>, bool), Refused> {
+        let entering = self.entering.lock();
         let attached = self.sessions().attach(call)?;
         let mut fenced = Vec::new();
         let key = {
             let mut keys = self.keys.lock();
-            let key = keys.key(call.client);
+            let key = keys.key(&attached.session);
             let seat = keys.seats.get_mut(&key).expect("a key has a seat");
             seat.lines.retain(|(line, _, incarnation)| {
                 let stays = !attached.fenced.contains(incarnation);
@@ -144,6 +148,7 @@ impl Export {
             seat.lines.push((connection.clone(), index, call.incarnation));
             key
         };
+        drop(entering);
         // Not under the mutex: their tasks come back for it.
         fenced.iter().for_each(|line| line.close());
         // What it keeps still counts: others' changes go on waiting for it, as when it had not been away.
@@ -154,6 +159,7 @@ impl Export {
             session: attached.session,
             incarnation: call.incarnation,
             connection: connection.number(),
+            index,
         };
         Ok((Arc::new(member), attached.known))
     }
@@ -162,7 +168,7 @@ impl Export {
     pub(crate) fn detach(&self, member: &Member, heard: Instant) {
         let mut keys = self.keys.lock();
         if let Some(seat) = keys.seats.get_mut(&member.key) {
-            seat.lines.retain(|(line, _, _)| line.number() != member.connection);
+            seat.lines.retain(|(line, index, _)| (line.number(), *index) != (member.connection, member.index));
             seat.heard = seat.heard.max(heard);
         }
         drop(keys);
@@ -173,9 +179,15 @@ impl Export {
     pub(crate) async fn goodbye(&self, member: &Member, host: &Arc<dyn Host>) {
         self.detach(member, Instant::now());
         if self.sessions().goodbye(&member.session, member.incarnation, &*self.child, host).await {
-            self.caches.drop_session(member.key);
-            self.keys.lock().remove(member.key);
+            self.end(member.key);
         }
+    }
+
+    /// Forgets a session that has ended. Whoever is still connected for it has to begin another.
+    fn end(&self, key: SessionKey) {
+        let seat = self.keys.lock().remove(key);
+        self.caches.drop_session(key);
+        seat.iter().flat_map(|seat| &seat.lines).for_each(|(line, _, _)| line.close());
     }
 
     /// Notes that `member` has dropped what a notice named.
@@ -196,7 +208,8 @@ impl Export {
                 return Reach::Sent;
             }
         }
-        Reach::Detached(seat.heard + self.invalidate_timeout)
+        // Also of a connection that was closed just now, and whose task has not said so yet.
+        Reach::Detached(seat.heard() + self.invalidate_timeout)
     }
 
     /// Cuts off a session that has not dropped what it was told to, if it is connected; returns until when what it keeps
@@ -204,10 +217,10 @@ impl Export {
     pub(crate) fn cut_off(&self, silent: SessionKey) -> Option<Instant> {
         let mut keys = self.keys.lock();
         let seat = keys.seats.get_mut(&silent)?;
-        let lines = std::mem::take(&mut seat.lines);
-        let heard = lines.iter().map(|(line, _, _)| line.heard()).fold(seat.heard, Instant::max);
+        let heard = seat.heard();
         seat.heard = heard;
-        let client = seat.client;
+        let lines = std::mem::take(&mut seat.lines);
+        let client = seat.session.client();
         drop(keys);
         if !lines.is_empty() {
             let timeout_ms = self.invalidate_timeout.as_millis() as u64;
@@ -227,11 +240,9 @@ impl Export {
             }
             for client in self.sessions().expire(&*self.child, &host).await {
                 tracing::info!(%client, "a client stayed away; its session has ended");
-                let mut keys = self.keys.lock();
-                if let Some(key) = keys.by_client.get(&client).copied() {
-                    keys.remove(key);
-                    drop(keys);
-                    self.caches.drop_session(key);
+                let ended = self.keys.lock().ended(client);
+                if let Some(key) = ended {
+                    self.end(key);
                 }
             }
             if self.keeps_unlinked.load(Ordering::Relaxed) && self.sessions().all_are_back() {
@@ -260,45 +271,48 @@ impl Export {
 
     /// For `status`: its sessions, each with the process that is connected.
     pub(crate) fn status(&self) -> Value {
+        if self.sessions.get().is_none() {
+            return json!({ "name": &*self.name, "eos": self.eos.word(), "sessions": [] });
+        }
         let (cached, notices) = self.caches.counts();
         let mut status = self.sessions().status();
         let clients = status["clients"].take();
         let clients = clients.as_array().map_or(&[][..], Vec::as_slice);
+        let lines = self.keys.lock().lines();
+        let session = |client: &Value| session_status(client, client["client"].as_str().and_then(|id| lines.get(id)));
         json!({
             "name": &*self.name,
             "boot": self.boot(),
             "eos": self.eos.word(),
-            "sessions": clients.iter().map(|client| self.session_status(client)).collect::<Vec<_>>(),
+            "sessions": clients.iter().map(session).collect::<Vec<_>>(),
             "undecided": status["undecided"],
             "cached_objects": cached,
             "unacknowledged": notices,
         })
     }
 
-    fn session_status(&self, session: &Value) -> Value {
-        let keys = self.keys.lock();
-        let seat = keys.seats.values().find(|seat| session["client"] == seat.client.to_string());
-        let line = seat.and_then(|seat| seat.lines.first()).map(|(line, _, _)| line);
-        let mut status = json!({
-            "client": session["client"],
-            "state": if line.is_some() { "attached" } else { "detached" },
-            "since_s": line.map_or(session["away_s"].clone(), |line| json!(line.since().elapsed().as_secs())),
-            "in_flight": session["under_way"],
-            "opens": session["open"],
-        });
-        if let Some(line) = line {
-            let (peer, process) = line.peer();
-            status["address"] = json!(peer.to_string());
-            status["host"] = json!(process.host);
-            status["pid"] = json!(process.pid);
-            status["process"] = json!(process.name);
-        }
-        status
-    }
-
     fn sessions(&self) -> &Arc<Sessions<Destination>> {
         self.sessions.get().expect("opened before anybody is let in")
     }
+}
+
+/// What is known of a session, and of the process at the other end of its first connection.
+fn session_status(session: &Value, line: Option<&Arc<Connection>>) -> Value {
+    let mut status = json!({
+        "client": session["client"],
+        "state": if line.is_some() { "attached" } else { "detached" },
+        "since_s": line.map_or(session["away_s"].clone(), |line| json!(line.since().elapsed().as_secs())),
+        "in_flight": session["under_way"],
+        "opens": session["open"],
+    });
+    if let Some(line) = line {
+        let (peer, process) = line.peer();
+        status["address"] = json!(peer.to_string());
+        status["host"] = json!(process.host);
+        status["pid"] = json!(process.pid);
+        status["process"] = json!(process.name);
+    }
+    status
 }
 
 impl std::fmt::Debug for Export {
@@ -313,8 +327,9 @@ pub(crate) struct Member {
     pub(crate) key: SessionKey,
     pub(crate) session: Arc<Session<Destination>>,
     incarnation: u32,
-    /// The number of its connection.
+    /// The number of its connection, and its own there.
     connection: u64,
+    index: u16,
 }
 
 /// Which sessions there are for [`Caches`], and where they can be told.
@@ -328,7 +343,7 @@ struct Keys {
 /// Where one session can be told something.
 #[derive(Debug)]
 struct Seat {
-    client: ClientId,
+    session: Arc<Session<Destination>>,
     /// Connections, the session's number on each, and the incarnation.
     lines: Vec<(Arc<Connection>, u16, u32)>,
     /// The last sign of life of a connection that is gone.
@@ -355,22 +370,49 @@ impl std::fmt::Debug for Member {
     }
 }
 
+impl Seat {
+    /// The last sign of life of its client.
+    fn heard(&self) -> Instant {
+        self.lines.iter().map(|(line, _, _)| line.heard()).fold(self.heard, Instant::max)
+    }
+}
+
 impl Keys {
-    fn key(&mut self, client: ClientId) -> SessionKey {
-        if let Some(key) = self.by_client.get(&client) {
+    /// The key of `session`. One that its client had before and that has ended keeps its own, until it is forgotten.
+    fn key(&mut self, session: &Arc<Session<Destination>>) -> SessionKey {
+        let client = session.client();
+        if let Some(key) = self.by_client.get(&client)
+            && self.seats.get(key).is_some_and(|seat| Arc::ptr_eq(&seat.session, session))
+        {
             return *key;
         }
         // After 2^32 sessions of one process a number may come again; by then the one before it has long gone.
         self.last = self.last.wrapping_add(1);
         let key = SessionKey(self.last);
         self.by_client.insert(client, key);
-        self.seats.insert(key, Seat { client, lines: Vec::new(), heard: Instant::now() });
+        self.seats.insert(key, Seat { session: session.clone(), lines: Vec::new(), heard: Instant::now() });
         key
     }
 
-    fn remove(&mut self, key: SessionKey) {
-        if let Some(seat) = self.seats.remove(&key) {
-            self.by_client.remove(&seat.client);
+    /// The key of a session of `client` that has ended; the client may have another since.
+    fn ended(&self, client: ClientId) -> Option<SessionKey> {
+        let is_it = |seat: &Seat| seat.session.client() == client && seat.session.has_ended();
+        self.seats.iter().find(|(_, seat)| is_it(seat)).map(|(key, _)| *key)
+    }
+
+    fn remove(&mut self, key: SessionKey) -> Option<Seat> {
+        let seat = self.seats.remove(&key)?;
+        let client = seat.session.client();
+        if self.by_client.get(&client) == Some(&key) {
+            self.by_client.remove(&client);
         }
+        Some(seat)
+    }
+
+    /// The first connection of every client that is connected, by the client's name for people.
+    fn lines(&self) -> HashMap<String, Arc<Connection>> {
+        let first =
+            |seat: &Seat| seat.lines.first().map(|(line, _, _)| (seat.session.client().to_string(), line.clone()));
+        self.seats.values().filter_map(first).collect()
     }
 }

@@ -157,6 +157,12 @@ impl Opens {
         self.0.lock().opens.values().filter(|kept| !kept.alive).count()
     }
 
+    /// Whether [`Opens::end`] was called.
+    #[must_use]
+    pub fn have_ended(&self) -> bool {
+        self.0.lock().ended
+    }
+
     /// Ends them: no other is kept from now on. What was open is to be released.
     #[must_use]
     pub fn end(&self) -> Vec<LeftOpen> {

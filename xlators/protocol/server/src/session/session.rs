@@ -28,6 +28,18 @@ impl<D> Session<D> {
         &self.slots
     }
 
+    /// Whose it is.
+    #[must_use]
+    pub fn client(&self) -> ClientId {
+        self.client
+    }
+
+    /// Whether it is over: its client has left, or stayed away for too long.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.opens.have_ended()
+    }
+
     /// The name of a request in the journal; one that is not numbered has none.
     pub(super) fn key(&self, request: RequestId) -> Option<RequestKey> {
         let RequestId { slot, sequence, .. } = request;

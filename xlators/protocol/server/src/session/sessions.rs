@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use brickwork_api::{
-    ClientId, Cx, FopKind, Host, OpenFile, OpenId, ReleaseReq, ReleasedirReq, Xdata, Xlator, blocking,
+    Cancel, ClientId, Cx, FopKind, Host, OpenFile, OpenId, ReleaseReq, ReleasedirReq, Xdata, Xlator, blocking,
 };
 use brickwork_wire::message::{AttachCall, Refused, Why};
 use parking_lot::Mutex;
@@ -142,13 +142,7 @@ impl<D: Send + Sync + 'static> Sessions<D> {
 
     /// Notes that a connection of an incarnation is gone.
     pub fn detach(&self, session: &Session<D>, incarnation: u32) {
-        let mut table = self.0.table.lock();
-        if let Some(row) = table.row(session) {
-            row.roster.detach(incarnation);
-            if row.roster.is_detached() {
-                row.detached.get_or_insert_with(Instant::now);
-            }
-        }
+        self.0.detach(session, incarnation);
     }
 
     /// Ends an incarnation; with the last one the session ends, and what it had open is released. Whether it did.
@@ -160,6 +154,7 @@ impl<D: Send + Sync + 'static> Sessions<D> {
         host: &Arc<dyn Host>,
     ) -> bool {
         let Some(left) = self.0.goodbye(session, incarnation) else { return false };
+        give_up(session);
         release(child, host, session.client, left).await;
         true
     }
@@ -169,9 +164,10 @@ impl<D: Send + Sync + 'static> Sessions<D> {
     pub async fn expire(&self, child: &dyn Xlator, host: &Arc<dyn Host>) -> Vec<ClientId> {
         let expired = self.0.expire(Instant::now());
         let mut clients = Vec::with_capacity(expired.len());
-        for (client, left) in expired {
-            release(child, host, client, left).await;
-            clients.push(client);
+        for (session, left) in expired {
+            give_up(&session);
+            release(child, host, session.client, left).await;
+            clients.push(session.client);
         }
         if self.0.ledger.is_due() {
             let shared = self.0.clone();
@@ -310,8 +306,21 @@ impl<D> Shared<D> {
         let place = if call.join { Ok(None) } else { held.append(&row.attached()) };
         drop((table, held));
         let settled = place.and_then(|place| self.ledger.settle_here(place));
-        settled.map_err(|error| refused(Why::Later, format!("the session cannot be written down: {error}")))?;
+        if let Err(error) = settled {
+            self.detach(&attached.session, call.incarnation);
+            return Err(refused(Why::Later, format!("the session cannot be written down: {error}")));
+        }
         Ok(attached)
+    }
+
+    fn detach(&self, session: &Session<D>, incarnation: u32) {
+        let mut table = self.table.lock();
+        if let Some(row) = table.row(session) {
+            row.roster.detach(incarnation);
+            if row.roster.is_detached() {
+                row.detached.get_or_insert_with(Instant::now);
+            }
+        }
     }
 
     /// Makes room for a client that was not known.
@@ -352,7 +361,7 @@ impl<D> Shared<D> {
     }
 
     /// Ends the sessions that nobody is connected to since `session-timeout` before `now`.
-    fn expire(&self, now: Instant) -> Vec<(ClientId, Vec<LeftOpen>)> {
+    fn expire(&self, now: Instant) -> Vec<(Arc<Session<D>>, Vec<LeftOpen>)> {
         let held = self.ledger.hold();
         let mut table = self.table.lock();
         let is_over = |row: &Row<D>| {
@@ -364,7 +373,8 @@ impl<D> Shared<D> {
         let ended = ended.map(|row| {
             // Said in the log already; a snapshot puts it right.
             let _ = held.append(&Record::Gone { session: row.session.number });
-            (row.session.client, row.session.opens.end())
+            let left = row.session.opens.end();
+            (row.session, left)
         });
         ended.collect()
     }
@@ -429,6 +439,11 @@ fn refused(why: Why, reason: String) -> Refused {
 /// A number that is no other start's, and far from the end.
 fn random_boot() -> Result<u64, String> {
     getrandom::u64().map(|number| number >> 1).map_err(|error| format!("no random numbers: {error}"))
+}
+
+/// Ends what a session that has ended waits for: a lock that it got now would be nobody's.
+fn give_up<D>(session: &Session<D>) {
+    session.slots.cancels().iter().for_each(Cancel::cancel);
 }
 
 /// Releases what a session left open at the child.

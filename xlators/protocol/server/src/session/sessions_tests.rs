@@ -51,7 +51,7 @@ fn a_client_that_stays_away_too_long_is_forgotten_and_one_that_comes_back_is_not
     let start = Instant::now();
     assert!(sessions.0.expire(start + Duration::from_secs(599)).is_empty());
     let over = sessions.0.expire(start + Duration::from_secs(601));
-    assert_eq!(over.into_iter().map(|(client, _)| client).collect::<Vec<_>>(), [CLIENT]);
+    assert_eq!(over.into_iter().map(|(session, _)| session.client()).collect::<Vec<_>>(), [CLIENT]);
 }
 
 #[test]

@@ -182,6 +182,15 @@ impl<D> Slots<D> {
         all
     }
 
+    /// The flags of all requests that are under way.
+    #[must_use]
+    pub fn cancels(&self) -> Vec<Cancel> {
+        let chunks = self.ordinary.iter().filter_map(OnceLock::get);
+        let mut all: Vec<Cancel> = chunks.flatten().filter_map(|slot| slot.lock().cancel()).collect();
+        all.extend(self.waiting.lock().values().filter_map(Slot::cancel));
+        all
+    }
+
     /// How many requests are under way.
     #[must_use]
     pub fn running(&self) -> usize {
@@ -271,6 +280,13 @@ impl<D> Slot<D> {
         let next = answer.map_or(State::Idle, |answer| State::Done { answer, reopens: false });
         match std::mem::replace(&mut self.state, next) {
             State::Running { destination, .. } => Some(destination),
+            State::Idle | State::Done { .. } => None,
+        }
+    }
+
+    fn cancel(&self) -> Option<Cancel> {
+        match &self.state {
+            State::Running { cancel, .. } => Some(cancel.clone()),
             State::Idle | State::Done { .. } => None,
         }
     }
