@@ -15,6 +15,7 @@ use brickwork_wire::tls::{AcceptOptions, TlsOptions, TlsServer};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::auth::{Peer, PeerAddr};
 use crate::connection::{self, Connection};
@@ -57,6 +58,8 @@ struct Counts {
 struct Running {
     place: String,
     stop: watch::Sender<bool>,
+    /// Holds the socket that listens.
+    accepting: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Server {
@@ -111,7 +114,7 @@ impl Server {
         let place = listener.place();
         tracing::info!(place, subvolumes = self.names(), "listening");
         let server = self.clone();
-        tokio::spawn(async move {
+        let accepting = tokio::spawn(async move {
             // What was under way when the process died is decided before anybody is let in; those who knock wait.
             for export in &server.exports {
                 export.decide(&server.host).await;
@@ -121,7 +124,8 @@ impl Server {
             }
             server.accept(listener, stopping).await;
         });
-        assert!(self.running.set(Running { place, stop }).is_ok(), "a server starts once");
+        let running = Running { place, stop, accepting: Mutex::new(Some(accepting)) };
+        assert!(self.running.set(running).is_ok(), "a server starts once");
         Ok(())
     }
 
@@ -145,6 +149,13 @@ impl Server {
             connection.leave("the brick is stopping");
         }
         let drained = async {
+            // First, for the next server may want the place.
+            let accepting = running.accepting.lock().take();
+            if let Some(accepting) = accepting
+                && let Err(error) = accepting.await
+            {
+                tracing::error!(%error, "the task that took connections in has ended badly");
+            }
             for connection in &connections {
                 connection.drained().await;
             }
@@ -200,34 +211,52 @@ impl Server {
                 // An error says that the server is gone.
                 _ = stopping.wait_for(|stopping| *stopping) => return,
             };
-            let server = self.clone();
+            let (server, stopping) = (self.clone(), stopping.clone());
             let Some(place) = Place::take(&self) else {
                 self.counts.refused.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(limit = self.options.connections_max, "a connection was refused: there are too many");
                 continue;
             };
-            tokio::spawn(async move { server.serve(accepted, address, place).await });
+            tokio::spawn(async move { server.serve(accepted, address, place, stopping).await });
         }
     }
 
     /// One connection from its first byte to its last.
-    async fn serve(self: Arc<Server>, accepted: Accepted, address: PeerAddr, _place: Place) {
+    async fn serve(
+        self: Arc<Server>,
+        accepted: Accepted,
+        address: PeerAddr,
+        _place: Place,
+        mut stopping: watch::Receiver<bool>,
+    ) {
         let limit = self.options.handshake_timeout.0;
         let deadline = tokio::time::Instant::now() + limit;
-        let (stream, peer) = match tokio::time::timeout_at(deadline, self.secure(accepted, address)).await {
+        let secured = tokio::select! {
+            secured = tokio::time::timeout_at(deadline, self.secure(accepted, address)) => secured,
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+        };
+        let (stream, peer) = match secured {
             Ok(Ok(secured)) => secured,
             Ok(Err((peer, why))) => return self.refused(&peer, &why),
             Err(_) => return self.refused(&Peer::at(address), "it said nothing for too long"),
         };
         let (outbox, mut inbox) = brickwork_wire::connection::open(stream);
-        let greeted =
-            tokio::time::timeout_at(deadline, crate::greeting::greet(&self, &peer, &outbox, &mut inbox)).await;
+        let greet = crate::greeting::greet(&self, &peer, &outbox, &mut inbox);
+        let greeted = tokio::select! {
+            greeted = tokio::time::timeout_at(deadline, greet) => greeted,
+            _ = stopping.wait_for(|stopping| *stopping) => return outbox.close(),
+        };
         match greeted {
             Ok(Ok(Some(greeted))) => {
                 let number = self.counts.next.fetch_add(1, Ordering::Relaxed);
                 let connection = Arc::new(Connection::new(number, self.clone(), greeted, peer, outbox));
                 self.connections.lock().insert(number, connection.clone());
-                connection::run(&connection, inbox).await;
+                // Whoever stops the server has closed those that it found; one that came since is ours to close.
+                if *stopping.borrow() {
+                    connection.close();
+                } else {
+                    connection::run(&connection, inbox).await;
+                }
                 self.connections.lock().remove(&number);
                 return;
             }
