@@ -20,6 +20,8 @@ use crate::server::Server;
 
 /// Volfiles that one connection may ask for before it chooses a subvolume.
 const VOLFILES_MAX: u32 = 16;
+/// Bytes of answers that a peer may leave unread; nothing more is read from it then.
+const UNREAD_MAX: usize = 16 << 10;
 
 /// A peer that was let in.
 #[derive(Debug)]
@@ -113,14 +115,15 @@ fn choose(server: &Server, peer: &Peer, nonces: &Nonces, call: &SubvolumeCall) -
 }
 
 async fn next_call(outbox: &Outbox, inbox: &mut Inbox) -> Result<Option<(u64, Call)>, WireError> {
-    while let Some(Frame { prefix, header, .. }) = inbox.next().await? {
+    loop {
+        outbox.room(UNREAD_MAX).await;
+        let Some(Frame { prefix, header, .. }) = inbox.next().await? else { return Ok(None) };
         match prefix.kind {
             Kind::Call => return Ok(Some((prefix.id, decode(&header)?))),
             Kind::Ping => outbox.send(Prefix::new(Kind::Pong, prefix.id), &(), Bytes::new())?,
             kind => return Err(WireError::Unexpected(kind)),
         }
     }
-    Ok(None)
 }
 
 /// Answers the call `id`.
