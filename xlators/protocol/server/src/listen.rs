@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::net::sockopt;
-use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixSocket, UnixStream};
 
 use crate::auth::PeerAddr;
 use crate::options::{Family, ServerOptions};
@@ -52,7 +52,7 @@ impl Listener {
     /// A sentence: where, why, what next.
     pub(crate) fn bind(options: &ServerOptions) -> Result<Listener, String> {
         match &options.path {
-            Some(path) if options.is_unix() => bind_unix(&path.0),
+            Some(path) if options.is_unix() => bind_unix(&path.0, options.backlog),
             _ => bind_tcp(options),
         }
     }
@@ -98,9 +98,7 @@ impl Listener {
 
 fn bind_tcp(options: &ServerOptions) -> Result<Listener, String> {
     let address = match (&options.address, options.family) {
-        (Some(text), _) => text.parse::<IpAddr>().map_err(|_| {
-            format!("`transport.socket.bind-address`: `{text}` is not an address; host names are not taken")
-        })?,
+        (Some(text), _) => bind_address(text)?,
         (None, Family::Inet6) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         (None, Family::Inet | Family::Unix) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
     };
@@ -109,6 +107,10 @@ fn bind_tcp(options: &ServerOptions) -> Result<Listener, String> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         // A brick that was killed takes its port again while connections of before are fading.
         socket.set_reuseaddr(true)?;
+        if address.is_ipv6() && address.ip().is_unspecified() {
+            // Whatever this machine's default is.
+            sockopt::set_ipv6_v6only(&socket, false)?;
+        }
         socket.bind(address)?;
         socket.listen(options.backlog)
     };
@@ -121,9 +123,22 @@ fn bind_tcp(options: &ServerOptions) -> Result<Listener, String> {
     }
 }
 
-fn bind_unix(path: &Path) -> Result<Listener, String> {
+/// The address that `transport.socket.bind-address` names.
+///
+/// # Errors
+/// A sentence, for what is none.
+pub(crate) fn bind_address(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| format!("`{text}` is not an address; host names are not taken"))
+}
+
+fn bind_unix(path: &Path, backlog: u32) -> Result<Listener, String> {
     let shown = path.display();
-    let bind = || UnixListener::bind(path).map(|listener| Listener::Unix(listener, Bound(path.to_owned())));
+    let bind = || -> io::Result<Listener> {
+        let socket = UnixSocket::new_stream()?;
+        socket.bind(path)?;
+        let bound = Bound(path.to_owned());
+        Ok(Listener::Unix(socket.listen(backlog)?, bound))
+    };
     match bind() {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
         bound => return bound.map_err(|error| format!("cannot listen on {shown}: {error}")),
@@ -158,5 +173,83 @@ pub(crate) fn tune(stream: &TcpStream, options: &ServerOptions) {
         });
     if let Err(errno) = tuned {
         tracing::debug!(%errno, "a connection keeps the kernel's own limits of silence");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
+    use std::os::unix::net::UnixStream as StdUnixStream;
+    use std::time::Duration;
+
+    fn options(entries: &[(&str, &str)]) -> ServerOptions {
+        let local = [("transport.socket.bind-address", "127.0.0.1"), ("transport.socket.listen-port", "0")];
+        ServerOptions::read(&local.iter().chain(entries).copied().collect()).unwrap()
+    }
+
+    /// A connection that was taken in with `entries`.
+    async fn tuned(entries: &[(&str, &str)]) -> TcpStream {
+        let options = options(entries);
+        let listener = Listener::bind(&options).unwrap();
+        let _client = std::net::TcpStream::connect(listener.place()).unwrap();
+        let (Accepted::Tcp(stream), _) = listener.accept().await else { panic!("no TCP") };
+        tune(&stream, &options);
+        stream
+    }
+
+    #[tokio::test]
+    async fn the_limits_of_silence_are_set_on_the_socket() {
+        let stream = tuned(&[
+            ("transport.socket.keepalive", "on"),
+            ("transport.socket.keepalive-time", "31s"),
+            ("transport.socket.keepalive-interval", "7s"),
+            ("transport.socket.keepalive-count", "5"),
+            ("transport.tcp-user-timeout", "33s"),
+        ])
+        .await;
+        assert!(sockopt::socket_keepalive(&stream).unwrap());
+        assert_eq!(sockopt::tcp_keepidle(&stream).unwrap(), Duration::from_secs(31));
+        assert_eq!(sockopt::tcp_keepintvl(&stream).unwrap(), Duration::from_secs(7));
+        assert_eq!(sockopt::tcp_keepcnt(&stream).unwrap(), 5);
+        assert_eq!(sockopt::tcp_user_timeout(&stream).unwrap(), 33_000);
+    }
+
+    #[tokio::test]
+    async fn without_them_the_kernel_has_its_way() {
+        let stream = tuned(&[("transport.socket.keepalive", "off"), ("transport.tcp-user-timeout", "0")]).await;
+        assert!(!sockopt::socket_keepalive(&stream).unwrap());
+        assert_eq!(sockopt::tcp_user_timeout(&stream).unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_kernel_keeps_transport_listen_backlog_connections_waiting_and_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let path = path.to_str().unwrap();
+        let unix =
+            [("transport-type", "unix"), ("transport.socket.listen-path", path), ("transport.listen-backlog", "2")];
+        let _listener = Listener::bind(&options(&unix)).unwrap();
+        let address = SocketAddrUnix::new(path).unwrap();
+        let connect = || {
+            let socket =
+                socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK, None).expect("a socket");
+            rustix::net::connect(&socket, &address).map(|()| socket)
+        };
+        // Linux takes one more than it was told.
+        let waiting: Vec<_> = (0..3).map(|_| connect().unwrap()).collect();
+        assert_eq!(connect().unwrap_err(), rustix::io::Errno::AGAIN);
+        drop(waiting);
+    }
+
+    #[tokio::test]
+    async fn the_path_of_a_unix_socket_goes_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let unix = [("transport-type", "unix"), ("listen-path", path.to_str().unwrap())];
+        let listener = Listener::bind(&options(&unix)).unwrap();
+        StdUnixStream::connect(&path).unwrap();
+        drop(listener);
+        assert!(!path.exists());
     }
 }

@@ -3,6 +3,8 @@
 use brickwork_api::option_enum;
 use brickwork_api::options::{AbsolutePath, OptionError, OptionMap, OptionSpec, Seconds, Size, joined, options};
 use brickwork_wire::tls::ACCEPT_SPECS;
+
+use crate::listen::bind_address;
 pub use brickwork_wire::transport::{Family, Transport};
 
 option_enum! {
@@ -114,6 +116,10 @@ impl ServerOptions {
         if options.is_unix() && options.path.is_none() {
             let reason = "is required with `transport-type unix`".to_owned();
             return Err(vec![OptionError { key: "transport.socket.listen-path".to_owned(), reason }]);
+        }
+        if let Some(text) = &options.address {
+            let refused = |reason| vec![OptionError { key: "transport.socket.bind-address".to_owned(), reason }];
+            bind_address(text).map_err(refused)?;
         }
         Ok(options)
     }
