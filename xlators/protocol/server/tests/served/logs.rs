@@ -1,40 +1,49 @@
 //! What the server logs, as lines.
 
+use std::cell::RefCell;
 use std::fmt::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::Once;
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Metadata, Subscriber};
 
-/// Everything that is logged on this thread while it lives.
-pub struct Logs {
-    lines: Arc<Mutex<Vec<String>>>,
-    _guard: DefaultGuard,
+thread_local! {
+    /// What the test of this thread has seen.
+    static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Everything that is logged on this thread from here on.
+pub struct Logs(());
+
+/// Begins to listen to all threads. One listener for all tests, before any of them logs: whether a line is listened to is
+/// decided when it is logged first.
+pub fn install() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| tracing::subscriber::set_global_default(Collector).expect("nobody else listens"));
 }
 
 impl Logs {
     pub fn begin() -> Logs {
-        let lines = Arc::default();
-        let guard = tracing::subscriber::set_default(Collector(Arc::clone(&lines)));
-        Logs { lines, _guard: guard }
+        install();
+        LINES.with_borrow_mut(Vec::clear);
+        Logs(())
     }
 
     /// Whether a line has all of `words` in it.
     pub fn tell(&self, words: &[&str]) -> bool {
-        let lines = self.lines.lock().expect("nobody panics here");
-        lines.iter().any(|line| words.iter().all(|word| line.contains(word)))
+        let has_all = |line: &String| words.iter().all(|word| line.contains(word));
+        LINES.with_borrow(|lines| lines.iter().any(has_all))
     }
 
     /// Fails unless a line has all of `words` in it.
     #[track_caller]
     pub fn must_tell(&self, words: &[&str]) {
-        assert!(self.tell(words), "no line with {words:?} in {:#?}", self.lines.lock().expect("nobody panics here"));
+        assert!(self.tell(words), "no line with {words:?} in {:#?}", LINES.take());
     }
 }
 
-struct Collector(Arc<Mutex<Vec<String>>>);
+struct Collector;
 
 struct Line(String);
 
@@ -52,7 +61,7 @@ impl Subscriber for Collector {
     fn event(&self, event: &Event<'_>) {
         let mut line = Line(event.metadata().level().to_string());
         event.record(&mut line);
-        self.0.lock().expect("nobody panics here").push(line.0);
+        LINES.with_borrow_mut(|lines| lines.push(line.0));
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {

@@ -9,7 +9,7 @@ use brickwork_wire::message::{AttachCall, Why};
 
 use crate::logs::Logs;
 use crate::peer::{Peer, attach_call, lock};
-use crate::world::World;
+use crate::world::{Options, World};
 
 #[tokio::test]
 async fn attached_tells_the_limits_and_timeouts_that_the_client_goes_by() {
@@ -222,7 +222,9 @@ async fn the_child_sees_the_caller_as_the_rules_of_squashing_have_it() {
     let root = Credentials { uid: 0, gid: 0, pid: 5, groups: Arc::new([0, 7]) };
     let user = Credentials { uid: 1000, gid: 100, pid: 5, groups: Arc::new([7]) };
     let nobody = [("anonuid", "99"), ("anongid", "98")];
-    let cases: [(&[(&str, &str)], &Credentials, (u32, u32, &[u32])); 5] = [
+    /// Rules, who is said, and who acts: user, group, groups.
+    type Case<'a> = (Options<'a>, &'a Credentials, (u32, u32, &'a [u32]));
+    let cases: [Case<'_>; 5] = [
         (&[], &root, (0, 0, &[])),
         (&[("root-squash", "on")], &root, (99, 98, &[98, 7])),
         (&[("root-squash", "on")], &user, (1000, 100, &[7])),

@@ -28,6 +28,7 @@ pub fn folder() -> Arc<TempDir> {
 
 /// Makes a server that does not listen yet.
 pub fn prepare(children: &[(&str, Arc<dyn Xlator>)], options: Options<'_>) -> Result<Arc<dyn Xlator>, SetupError> {
+    crate::logs::install();
     (brickwork_server::TYPE.prepare)(Setup {
         name: "server".into(),
         options: OptionMap::from_iter(options.iter().copied()),
