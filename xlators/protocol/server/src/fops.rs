@@ -85,7 +85,8 @@ fn begin_fop<F: FopType>(connection: &Arc<Connection>, member: &Arc<Member>, fra
     if head.groups.len() > GROUPS_MAX {
         return Err(WireError::Header(format!("{} groups, {GROUPS_MAX} are possible", head.groups.len())));
     }
-    let destination = Destination { outbox: connection.outbox.clone(), incarnation: member.incarnation(), id, fop, session };
+    let destination =
+        Destination { outbox: connection.outbox.clone(), incarnation: member.incarnation(), id, fop, session };
     let waits = waits::<F>(&request);
     let Some(under_way) = connection.begin(own_bytes + answer_max::<F>(&request), waits) else {
         let error = FopError::new(Errno::ENOLCK).doing("waiting beside as many others as may");

@@ -77,12 +77,8 @@ struct Managed {
 
 impl Identities {
     pub(crate) fn new(options: &ServerOptions) -> Identities {
-        let squash = Squash {
-            root: options.root_squash,
-            all: options.all_squash,
-            uid: options.anonuid,
-            gid: options.anongid,
-        };
+        let squash =
+            Squash { root: options.root_squash, all: options.all_squash, uid: options.anonuid, gid: options.anongid };
         let managed = options.manage_gids.then(|| Managed::new(Database::of_this_machine(), options.gid_timeout.0));
         Identities { squash, managed }
     }
