@@ -69,9 +69,10 @@ async fn stop_does_not_wait_for_locks_that_somebody_waits_for() {
 
 /// Somebody who was about to be let in when the server stopped got in all the same: its requests were done by a server
 /// whose journal was closed, and nobody ended its connection.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn who_is_being_let_in_when_the_server_stops_is_closed() {
     let world = World::of_memory(&[]);
+    let begun = tokio::time::Instant::now();
     let mut peer = Peer::connect(&world.place()).await;
     peer.call(&hello(Version::CURRENT)).await.unwrap();
     let mut silent = Peer::connect(&world.place()).await;
@@ -79,6 +80,7 @@ async fn who_is_being_let_in_when_the_server_stops_is_closed() {
     world.server.stop().await;
     peer.ended().await;
     silent.ended().await;
+    assert_eq!(begun.elapsed().as_secs(), 0, "it could have gone on until handshake-timeout");
     world.until("nobody is left", |world| world.status("connections") == 0).await;
 }
 
