@@ -14,7 +14,7 @@ use stack::{Way, client_options, connect, place, serve};
 
 /// Workers, each a client of its own.
 const WORKERS: usize = 4;
-/// A stack in which nobody gets on for this long has lost something.
+/// A worker that does not get on for this long has lost something.
 const STALL_MAX: Duration = Duration::from_secs(30);
 
 /// A leaf behind a server behind a proxy.
@@ -85,13 +85,40 @@ fn work(c: &Client, folder: Gfid, log: OpenFile, round: u64) {
     assert_eq!(c.append(log, 0, line.as_bytes()).unwrap() as usize, line.len());
 }
 
+/// Whether everybody gets on.
+struct Watch<'r> {
+    rounds: &'r [AtomicU64; WORKERS],
+    seen: [(u64, Instant); WORKERS],
+}
+
+impl Watch<'_> {
+    fn new(rounds: &[AtomicU64; WORKERS]) -> Watch<'_> {
+        Watch { rounds, seen: [(0, Instant::now()); WORKERS] }
+    }
+
+    /// Looks once; ends the process when one of those that are not `finished` has stood still for too long.
+    fn look(&mut self, far: &Far, finished: impl Fn(usize) -> bool) {
+        for (number, (rounds, seen)) in self.rounds.iter().zip(&mut self.seen).enumerate() {
+            let now = rounds.load(Ordering::Relaxed);
+            if now != seen.0 || finished(number) {
+                *seen = (now, Instant::now());
+            } else if seen.1.elapsed() > STALL_MAX {
+                // No panic: the workers that hang would be waited for.
+                let (client, server) = (far.client.status(), far.server.status());
+                eprintln!("worker {number} did not get on for {STALL_MAX:?} in round {now}: {client} {server}");
+                std::process::exit(101);
+            }
+        }
+    }
+}
+
 /// Workers go on while `harm` is done to the proxy; then everything must be there once.
 fn nothing_is_lost_and_nothing_done_twice(far: &Far, mut harm: impl FnMut(&Proxy, &mut Random) -> bool) {
     let mut random = Random::new();
-    let (over, progress) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (over, rounds_done) = (AtomicBool::new(false), Default::default());
     let clients: Vec<Client> = (0..WORKERS).map(|_| Client::new(far.client.clone())).collect();
     std::thread::scope(|scope| {
-        let (over, progress) = (&over, &progress);
+        let (over, rounds_done): (_, &[AtomicU64; WORKERS]) = (&over, &rounds_done);
         let workers: Vec<_> = clients
             .iter()
             .enumerate()
@@ -103,24 +130,23 @@ fn nothing_is_lost_and_nothing_done_twice(far: &Far, mut harm: impl FnMut(&Proxy
                     while !over.load(Ordering::Relaxed) {
                         work(c, folder, log, rounds);
                         rounds += 1;
-                        progress.fetch_add(1, Ordering::Relaxed);
+                        rounds_done[number].store(rounds, Ordering::Relaxed);
                     }
                     (folder, log, rounds)
                 })
             })
             .collect();
-        let mut seen = (0, Instant::now());
+        let mut watch = Watch::new(rounds_done);
         while harm(&far.proxy, &mut random) && !workers.iter().any(|worker| worker.is_finished()) {
-            let now = progress.load(Ordering::Relaxed);
-            if now != seen.0 {
-                seen = (now, Instant::now());
-            } else if seen.1.elapsed() > STALL_MAX {
-                // No panic: the workers that hang would be waited for.
-                eprintln!("nothing got on for {STALL_MAX:?}: {} {}", far.client.status(), far.server.status());
-                std::process::exit(101);
-            }
+            watch.look(far, |_| false);
         }
         over.store(true, Ordering::Relaxed);
+        // Else what comes now may never get through: an answer that is longer than a connection lasts.
+        far.proxy.wear_out_after(0);
+        while workers.iter().any(|worker| !worker.is_finished()) {
+            watch.look(far, |number| workers[number].is_finished());
+            std::thread::yield_now();
+        }
         for (worker, c) in workers.into_iter().zip(&clients) {
             let (folder, log, rounds) = worker.join().unwrap();
             let expected: String = (0..rounds).map(|round| format!("{round:08}\n")).collect();
