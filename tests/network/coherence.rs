@@ -121,9 +121,7 @@ fn what_both_clients_write_into_pages_of_their_own_stays_and_soon_both_see_it() 
         here.sync();
         there.sync();
         assert_eq!((here.read(10), there.read(4096 + 10)), (byte, byte), "round {round}");
-        until("each sees the other's", || {
-            (here.read(4096 + 10) == byte && there.read(10) == byte).then_some(())
-        });
+        until("each sees the other's", || (here.read(4096 + 10) == byte && there.read(10) == byte).then_some(()));
     }
 }
 

@@ -16,7 +16,7 @@ const CHUNK: usize = 16 << 10;
 /// The longest time that chaos holds bytes back.
 const HELD_MS_MAX: u64 = 200;
 /// Bytes after which chaos strikes, at most.
-const CHAOS_AFTER_MAX: u64 = 1 << 19;
+const CHAOS_AFTER_MAX: u64 = 1 << 21;
 
 /// Where bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,7 +197,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     }
 }
 
-/// A fault and the number of bytes before it. Most connections die young, some in their first frames.
+/// A fault and the number of bytes before it.
 fn plan(random: &mut Random) -> (Fault, u64) {
     let toward = if random.below(2) == 0 { Toward::Brick } else { Toward::Client };
     let fault = match random.below(20) {
@@ -207,8 +207,9 @@ fn plan(random: &mut Random) -> (Fault, u64) {
         10..=14 => Fault::Reset,
         _ => Fault::Truncate(toward, random.below(600) as usize),
     };
-    // As many in each power of two: in the greeting, in the first requests, in the middle of traffic.
-    let bits = random.below(u64::from(CHAOS_AFTER_MAX.ilog2()) + 1);
+    // Half of them somewhere in the traffic; of the others as many in each power of two: in the greeting, in the attach,
+    // in the first requests.
+    let bits = if random.below(2) == 0 { CHAOS_AFTER_MAX.ilog2().into() } else { random.below(20) };
     (fault, random.below(1 << bits))
 }
 
