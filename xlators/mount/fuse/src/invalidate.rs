@@ -48,7 +48,7 @@ impl Front {
             Event::InvalidateAll { hold } => self.invalidate_all(hold),
             Event::ChildDown { .. } if self.flushes.is_away(true) => {
                 let front = self.clone();
-                self.host.spawn(Box::pin(async move { front.flushes.look().await }));
+                self.host.spawn(Box::pin(async move { front.flushes.look(&*front.host).await }));
             }
             Event::ChildUp => drop(self.flushes.is_away(false)),
             _ => {}

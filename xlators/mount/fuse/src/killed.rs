@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use brickwork_api::Cancel;
+use brickwork_api::{Cancel, Host, blocking};
 use brickwork_fuse::Interruptible;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -41,9 +41,10 @@ impl Interruptible for Killable {
     fn interrupt(&self) {
         self.front.counters.interrupt();
         let (pid, cancel, under_way) = (self.pid, self.cancel.clone(), self.under_way.clone());
+        let host = self.front.host.clone();
         self.front.host.spawn(Box::pin(async move {
             while under_way.strong_count() > 0 {
-                if is_killed(pid) {
+                if ask(&*host, move || is_killed(pid)).await {
                     return cancel.cancel();
                 }
                 tokio::time::sleep(ASKED_EVERY).await;
@@ -98,9 +99,9 @@ impl Flushes {
     }
 
     /// Lets those go whose process has ended, as long as a brick is away.
-    pub(crate) async fn look(&self) {
+    pub(crate) async fn look(&self, host: &dyn Host) {
         loop {
-            self.look_while_away().await;
+            self.look_while_away(host).await;
             self.looking.store(false, Ordering::SeqCst);
             // It may have gone away again before the line above; then nobody else looks.
             if !self.away.load(Ordering::SeqCst) || self.looking.swap(true, Ordering::SeqCst) {
@@ -109,13 +110,15 @@ impl Flushes {
         }
     }
 
-    async fn look_while_away(&self) {
+    async fn look_while_away(&self, host: &dyn Host) {
         while self.away.load(Ordering::SeqCst) {
             tokio::time::sleep(ASKED_EVERY).await;
             let waiting: Vec<(u64, u32)> =
                 self.waiting.lock().iter().map(|(number, (pid, _))| (*number, *pid)).collect();
-            for (number, _) in waiting.into_iter().filter(|(_, pid)| is_exiting(*pid)) {
-                if let Some((_, sender)) = self.waiting.lock().remove(&number) {
+            for (number, pid) in waiting {
+                if ask(host, move || is_exiting(pid)).await
+                    && let Some((_, sender)) = self.waiting.lock().remove(&number)
+                {
                     // Answered meanwhile.
                     let _ = sender.send(());
                 }
@@ -139,18 +142,20 @@ impl Drop for Flushing<'_> {
     }
 }
 
-/// Whether the process is past its end: what it still calls, it calls because its files are closed for it.
-fn is_exiting(pid: u32) -> bool {
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-    flags(&stat).is_some_and(|flags| flags & PF_EXITING != 0)
+/// Asks `/proc` from the pool: it may make us wait for the process, which may wait for us.
+async fn ask(host: &dyn Host, question: impl FnOnce() -> bool + Send + 'static) -> bool {
+    blocking(host, question).await.unwrap_or(false)
 }
 
-/// `PF_EXITING` of the kernel's `sched.h`.
-const PF_EXITING: u64 = 4;
+/// Whether the process is past its end: what it still calls, it calls because its files are closed for it.
+fn is_exiting(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| has_no_memory(&status))
+}
 
-/// The flags in `/proc/PID/stat`: the seventh field after the name, which may itself contain anything.
-fn flags(stat: &str) -> Option<u64> {
-    stat.rsplit_once(") ")?.1.split(' ').nth(6)?.parse().ok()
+/// Its memory goes before its files. `/proc/PID/stat` has a flag for it, but keeps whoever reads it waiting while the
+/// process is in `execve`, which closes files too.
+fn has_no_memory(status: &str) -> bool {
+    !status.lines().any(|line| line.starts_with("VmSize:"))
 }
 
 #[cfg(test)]
@@ -173,9 +178,14 @@ mod tests {
     }
 
     #[test]
-    fn the_flags_are_found_behind_any_name() {
-        assert_eq!(flags("77 (a) b (c)) S 1 77 77 0 -1 4194308 0 0"), Some(4_194_308));
+    fn a_process_that_runs_has_memory_and_one_that_has_ended_has_none() {
         assert!(!is_exiting(std::process::id()));
         assert!(!is_killed(std::process::id()));
+        let mut child = std::process::Command::new("true").spawn().expect("true");
+        // A zombie until it is waited for.
+        while !is_exiting(child.id()) {
+            std::thread::yield_now();
+        }
+        child.wait().expect("a child");
     }
 }
