@@ -230,8 +230,20 @@ fn unlink(path: &Path) -> io::Result<Outcome> {
     fs::remove_file(path).map(|()| Outcome::Done)
 }
 
+/// Looks at a name that changes under each of them.
+const LOOKS_MAX: usize = 8;
+
+/// A mount that is not told of changes asks twice: what the name is, and what that is. The kernel asks again, once, when
+/// it is gone in between; where names go as quickly as here, that may happen twice in a row, and then `ESTALE` comes out.
 fn look(path: &Path) -> io::Result<Outcome> {
-    let metadata = fs::symlink_metadata(path)?;
+    let mut metadata = fs::symlink_metadata(path);
+    for _ in 0..LOOKS_MAX {
+        if !metadata.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::ESTALE)) {
+            break;
+        }
+        metadata = fs::symlink_metadata(path);
+    }
+    let metadata = metadata?;
     Ok(if metadata.is_dir() { Outcome::Directory } else { Outcome::File(metadata.ino()) })
 }
 

@@ -87,9 +87,17 @@ struct Stat {
 }
 
 #[derive(Debug, PartialEq, SchemaWrite, SchemaRead)]
+struct Detail {
+    doing: String,
+    xlator: Option<String>,
+    fields: Vec<(String, String)>,
+    xdata: Extra,
+}
+
+#[derive(Debug, PartialEq, SchemaWrite, SchemaRead)]
 struct Failure {
     errno: i32,
-    detail: Option<(String, Option<String>, Vec<(String, String)>, Extra)>,
+    detail: Option<Detail>,
 }
 
 const NUMBER: Key<u64> = Key::new("number");
