@@ -241,14 +241,10 @@ pub const TYPES: &[TypeRow] = &[
     ),
     dropped(
         "features/upcall",
-        "no client is told of others' changes; caches are validated instead",
+        "protocol/server itself tells clients what they must not keep, before it answers the change",
         &[
-            option(
-                "cache-invalidation",
-                Off,
-                "telling clients of others' changes is not built; their caches would grow stale",
-            ),
-            option("cache-invalidation-timeout", Anything, "no client is told"),
+            option("cache-invalidation", Anything, "clients are always told"),
+            option("cache-invalidation-timeout", Anything, "who was told of an object is remembered until it drops it"),
         ],
     ),
     dropped(
@@ -290,12 +286,12 @@ pub const TYPES: &[TypeRow] = &[
     dropped("performance/io-threads", "threads belong to the process here, not to a layer", IO_THREADS),
     dropped(
         "performance/md-cache",
-        "attributes are asked for at each look, unless the mount's `attribute-timeout` lets the kernel keep them",
+        "the kernel keeps attributes of a brick over the network until the brick tells of a change (`attribute-timeout`)",
         MD_CACHE,
     ),
     dropped(
         "performance/nl-cache",
-        "absent names are asked for at each look, unless the mount's `negative-timeout` lets the kernel keep them",
+        "the kernel keeps absent names of a brick over the network until the brick tells of a change (`negative-timeout`)",
         NL_CACHE,
     ),
     dropped("performance/open-behind", "each open reaches the brick when it is made", OPEN_BEHIND),
@@ -308,7 +304,7 @@ pub const TYPES: &[TypeRow] = &[
     dropped("performance/readdir-ahead", "a folder is read as the kernel asks for it, nothing ahead", READDIR_AHEAD),
     dropped(
         "performance/stat-prefetch",
-        "an old name of performance/md-cache: attributes are asked for at each look, unless the mount's `attribute-timeout` lets the kernel keep them",
+        "an old name of performance/md-cache: the kernel keeps attributes until the brick tells of a change (`attribute-timeout`)",
         MD_CACHE,
     ),
     dropped("performance/symlink-cache", "symbolic links are not cached: each look asks the brick", &[]),
