@@ -101,7 +101,7 @@ options! {
         gid_timeout: Seconds = "gid-timeout" [default("300s"), aliases(&["server.gid-timeout"]), live()],
         /// The client volfiles that this brick hands out: `VOLUME=PATH`, several separated by commas.
         client_volfile: Option<String> = "client-volfile" [],
-        /// Folders that `auth-path` names in volfiles of GlusterFS; the subvolume of that name is meant.
+        /// Taken for the volfiles of GlusterFS, without effect: a subvolume is known by its name, which is this path there.
         auth_path: Option<String> = "auth-path" [],
     }
 }
