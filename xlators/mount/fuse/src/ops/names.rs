@@ -54,10 +54,14 @@ impl Front {
                 Locate::Entry(entry) => Some(entry.parent),
                 Locate::Gfid(_) => None,
             };
-            match work.call::<fop::Lookup>(&request).await {
-                Ok(found) => front.reply_entry(&found.attr, parent, work.freshness(), reply),
+            let result = work.call::<fop::Lookup>(&request).await;
+            let mut fresh = work.freshness();
+            // The brick may hear of the forget after this lookup, and then tell of no change of the names here.
+            fresh.uncached |= parent.is_some_and(|parent| front.nodes.is_forgetting(parent));
+            match result {
+                Ok(found) => front.reply_entry(&found.attr, parent, fresh, reply),
                 Err(error) if error.errno() == Errno::ENOENT && parent.is_some() => {
-                    reply.no_entry(front.negative_valid(work.freshness()))
+                    reply.no_entry(front.negative_valid(fresh))
                 }
                 Err(error) => front.refuse(FopKind::Lookup, &error, reply),
             }
