@@ -23,7 +23,25 @@ pub fn check(entries: &[Entry]) -> Vec<Violation> {
     for entry in entries {
         names.entry(name_of(&entry.operation)).or_default().push(entry);
     }
-    names.into_iter().filter_map(|(name, entries)| search(name, entries).err()).collect()
+    let told = names.into_iter().map(|(name, entries)| (name, until_told(&entries)));
+    told.filter_map(|(name, entries)| search(name, entries.iter().collect()).err()).collect()
+}
+
+/// The same entries, each that ended within a change of its name counted as ended with that change.
+///
+/// A change is promised to be seen by everyone when it has returned. Before that one client may have seen it, at the
+/// brick, and another not yet, whose cache is being told: what was seen within a change has no order among itself.
+fn until_told(entries: &[&Entry]) -> Vec<Entry> {
+    let changes: Vec<(u64, u64)> = entries
+        .iter()
+        .filter(|entry| !matches!(entry.operation, Operation::Look(_)) && !matches!(entry.outcome, Outcome::Failed(_)))
+        .map(|entry| (entry.invoked, entry.returned))
+        .collect();
+    let told = |entry: &Entry| {
+        let within = changes.iter().filter(|(begun, ended)| *begun < entry.returned && entry.returned < *ended);
+        within.map(|(_, ended)| *ended).fold(entry.returned, u64::max)
+    };
+    entries.iter().map(|entry| Entry { returned: told(entry), ..(*entry).clone() }).collect()
 }
 
 fn name_of(operation: &Operation) -> &str {
