@@ -246,7 +246,16 @@ fn create(peer: &mut Peer, session: u16, file: OpenFile) {
     let create =
         CreateReq { entry, gfid: file.gfid, open: file.open, flags, mode: 0o600, umask: 0, xdata: Xdata::EMPTY };
     assert!(peer.send(&request(FopKind::Create, session, 1, &create, &[])));
-    match peer.hear() {
+    let heard = loop {
+        match peer.hear() {
+            // The bystander works in the same folder.
+            Heard::Frame(frame) if frame.prefix.kind == Kind::Notice => {
+                peer.put(Prefix::new(Kind::Noticed, frame.prefix.id).of(0, session), &(), &[]);
+            }
+            heard => break heard,
+        }
+    };
+    match heard {
         Heard::Frame(frame) => assert_eq!(frame.prefix.kind, Kind::Reply, "{frame:?}"),
         Heard::End => panic!("the brick ended the connection"),
     }
