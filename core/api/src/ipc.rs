@@ -2,9 +2,9 @@
 //!
 //! Whoever does not know a question hands it to its child; a leaf refuses it with `EOPNOTSUPP`.
 
-/// Asks a brick for a folder in which the one xlator that serves it to others may keep its own records.
+/// Asks a brick for a folder in which an xlator above it may keep its own records.
 ///
-/// Argument: empty. Answer: the absolute path of the folder, as bytes; it is made if need be, for its owner only (0700).
+/// Argument: the asker's name for it, one path component: `sessions`, `locks`. Answer: the absolute path of the folder, as bytes; it is made if need be, for its owner only (0700).
 ///
 /// What is in it outlives the process, however it ends, and goes when the brick is detached. While there is something
 /// in it when a brick is opened, the brick keeps what was open and had lost its last name, since clients may come back

@@ -101,6 +101,8 @@ pub enum Event {
         /// Kept until whatever was kept is dropped.
         hold: Hold,
     },
+    /// Something about locks that one client has to know; see [`locks`](crate::locks).
+    Lock(crate::locks::ClientNotice),
 }
 
 /// Keeps the sender of an event waiting for those who act on it: it goes on when the last clone is dropped.
