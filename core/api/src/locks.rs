@@ -30,7 +30,8 @@ pub const GIVEN_UP: &str = "features/locks:given-up";
 pub const CLAIM: &str = "features/locks:claim";
 /// Whether the wait of an owner of this client is part of a cycle. Argument: [`Probe`]. Answer: `()`.
 pub const PROBE: &str = "features/locks:probe";
-/// A wait of this client closes a cycle over several bricks: it is answered `EDEADLK`. Argument: [`GivenUp`]. Answer: `()`.
+/// A wait of this client closes a cycle over several bricks: it is answered `EDEADLK`. Argument: [`Deadlocked`]. Answer:
+/// `()`, also when nobody waits so any more.
 pub const DEADLOCKED: &str = "features/locks:deadlocked";
 
 /// The questions that clients may ask; all others are for this process alone.
@@ -69,7 +70,7 @@ pub struct Detaching {
     pub silent_ms: u64,
 }
 
-/// Argument of [`GIVEN_UP`] and [`DEADLOCKED`]: a request of the client that asks.
+/// Argument of [`GIVEN_UP`]: a request of the client that asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GivenUp {
     /// Its slot.
@@ -128,6 +129,15 @@ pub struct Probe {
     pub gfid: Gfid,
     /// How many have forwarded it; at most [`PROBE_HOPS_MAX`].
     pub hops: u8,
+}
+
+/// Argument of [`DEADLOCKED`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deadlocked {
+    /// Where the request waits: whoever stands above several bricks knows by it which one to tell.
+    pub gfid: Gfid,
+    /// The request.
+    pub request: GivenUp,
 }
 
 /// The longest cycle that is found.
