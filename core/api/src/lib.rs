@@ -9,6 +9,7 @@ pub mod ipc;
 pub mod lifecycle;
 pub mod locks;
 pub mod options;
+pub mod probes;
 pub mod ranges;
 mod run;
 pub mod state;
