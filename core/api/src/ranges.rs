@@ -42,4 +42,10 @@ impl ByteRange {
     pub const fn touches(self, other: ByteRange) -> bool {
         self.start == other.end || other.start == self.end
     }
+
+    /// The smallest range that has every byte of both.
+    #[must_use]
+    pub fn hull(self, other: ByteRange) -> ByteRange {
+        ByteRange { start: self.start.min(other.start), end: self.end.max(other.end) }
+    }
 }
