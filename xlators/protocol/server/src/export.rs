@@ -101,7 +101,11 @@ impl Export {
             )
         };
         let cx = Cx::internal(ClientId(0), host.clone());
-        let request = IpcReq { operation: ipc::WORK_FOLDER.to_owned(), payload: Bytes::new(), xdata: Xdata::EMPTY };
+        let request = IpcReq {
+            operation: ipc::WORK_FOLDER.to_owned(),
+            payload: Bytes::from_static(ipc::SESSIONS.as_bytes()),
+            xdata: Xdata::EMPTY,
+        };
         // A brick answers questions about itself at once.
         let asked = pin!(self.child.ipc(&cx, &request)).poll(&mut Context::from_waker(Waker::noop()));
         match asked {

@@ -31,8 +31,8 @@ use crate::sys::{self, At};
 pub(crate) const OWN: &str = "brickwork";
 /// Below [`OWN`]: objects that have no name yet.
 pub(crate) const STAGING: &str = "staging";
-/// Below [`OWN`]: the records of the xlator that serves the brick to others.
-pub(crate) const SERVER: &str = "server";
+/// Below [`OWN`]: the records of the xlators above, a folder for each.
+pub(crate) const WORK: &str = "work";
 /// Below [`OWN`], without privilege: gfids of objects that cannot carry them.
 pub(crate) const INODES: &str = "inode";
 /// Below the folder of the handles: content that is open and has lost its last name.
@@ -229,7 +229,8 @@ pub(crate) fn remove_folder(own: BorrowedFd<'_>, handles: BorrowedFd<'_>) -> Fop
         Ok(()) | Err(Sys::NOENT) => {}
         Err(errno) => return Err(errno.into()),
     }
-    for (parent, name) in [(own, STAGING), (own, SERVER), (handles, OWN)] {
+    crate::returning::remove_work_folders(own)?;
+    for (parent, name) in [(own, STAGING), (handles, OWN)] {
         match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Sys::NOENT | Sys::NOTEMPTY | Sys::EXIST) => {}
             Err(errno) => return Err(errno.into()),

@@ -312,7 +312,7 @@ impl Xlator for Posix {
 
     async fn ipc(&self, cx: &Cx, request: &IpcReq) -> FopResult<IpcReply> {
         let payload = match request.operation.as_str() {
-            ipc::WORK_FOLDER => self.brick.work_folder()?,
+            ipc::WORK_FOLDER => self.brick.work_folder(&request.payload)?,
             ipc::DROP_UNLINKED => {
                 let brick = Arc::clone(&self.brick);
                 blocking(&*cx.host, move || brick.drop_unlinked()).await??;

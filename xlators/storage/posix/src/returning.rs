@@ -1,26 +1,32 @@
 //! Clients of a server that may come back, after its process died, for what they had open.
 //!
-//! The server keeps records of them in a folder of its own on the brick. When there are any at the start, content that had
-//! lost its last name while it was open stays in `unlink/`, where it can be opened by its gfid; and from the moment that a
-//! server asks for its folder, nothing that loses its last name goes, since somebody who is not back yet may have it open.
+//! The server keeps records of them in a folder of its own on the brick, [`SESSIONS`]. When there are any at the start,
+//! content that had lost its last name while it was open stays in `unlink/`, where it can be opened by its gfid; and from
+//! the moment that a server asks for its folder, nothing that loses its last name goes, since somebody who is not back yet
+//! may have it open.
 //! Both end when the server says that all are back ([`DROP_UNLINKED`](brickwork_api::ipc::DROP_UNLINKED)).
 //!
-//! A brick that is served without a server in between keeps what was kept, and adds nothing.
+//! A brick that is served without a server in between keeps what was kept, and adds nothing. What other xlators keep in
+//! folders of theirs, beside that of the server, says nothing of opens.
 
-use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use brickwork_api::ipc::SESSIONS;
 use brickwork_api::{Bytes, Errno, FopError, FopResult};
-use rustix::fs::OFlags;
+use rustix::fs::{AtFlags, OFlags};
 use rustix::io::Errno as Sys;
 use tracing::info;
 
 use crate::attr::is_dir;
-use crate::brick::{Brick, OWN, PARKED, SERVER};
+use crate::brick::{Brick, OWN, PARKED, WORK};
 use crate::handle;
 use crate::recover::names_in;
 use crate::sys::{self, At};
+
+/// Bytes of a name on Linux.
+const NAME_MAX: usize = 255;
 
 /// Whether clients may come back, and whether there is a server that they can come back to.
 #[derive(Debug, Default)]
@@ -42,19 +48,31 @@ impl Returning {
 }
 
 impl Brick {
-    /// The folder for the records of a server, made if need be.
-    pub(crate) fn work_folder(&self) -> FopResult<Bytes> {
-        let made = crate::adopt::folder(&self.path, self.own.as_fd(), SERVER);
-        made.map_err(|reason| FopError::new(Errno::EIO).doing("making the folder of a server").with("reason", reason))?;
-        self.returning.server.store(true, Ordering::Release);
-        let path = self.path.join(own()).join(SERVER);
+    /// The folder `name` for the records of an xlator above, made if need be.
+    ///
+    /// # Errors
+    /// `EINVAL` for a name that is no plain component of a path.
+    pub(crate) fn work_folder(&self, name: &[u8]) -> FopResult<Bytes> {
+        let name = component(name)?;
+        let failed =
+            |reason| FopError::new(Errno::EIO).doing("making the folder of an xlator above").with("reason", reason);
+        crate::adopt::folder(&self.path, self.own.as_fd(), WORK)
+            .and_then(|work| crate::adopt::folder(&self.path, work.as_fd(), name))
+            .map_err(failed)?;
+        if name == SESSIONS {
+            self.returning.server.store(true, Ordering::Release);
+        }
+        let path = self.path.join(own()).join(WORK).join(name);
         Ok(Bytes::from(path.into_os_string().into_encoded_bytes()))
     }
 
     /// Notes whether a server left records behind. Nobody else is at the brick.
     pub(crate) fn look_for_records(&self) -> FopResult<()> {
-        let records = match self.open_folder(self.own.as_fd(), SERVER)? {
-            Some(folder) => !names_in(folder.as_fd())?.is_empty(),
+        let records = match open_folder(self.own.as_fd(), WORK)? {
+            Some(work) => match open_folder(work.as_fd(), SESSIONS)? {
+                Some(folder) => !names_in(folder.as_fd())?.is_empty(),
+                None => false,
+            },
             None => false,
         };
         self.returning.may.store(records, Ordering::Release);
@@ -89,10 +107,10 @@ impl Brick {
         Ok(())
     }
 
-    /// Takes the records of a server away, and what was kept for its clients.
+    /// Takes the records of all xlators above away, and what was kept for clients.
     pub(crate) fn forget_server(&self) -> FopResult<()> {
         self.drop_unlinked()?;
-        match std::fs::remove_dir_all(self.path.join(own()).join(SERVER)) {
+        match std::fs::remove_dir_all(self.path.join(own()).join(WORK)) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(FopError::from(Sys::from_io_error(&error).unwrap_or(Sys::IO))),
@@ -101,16 +119,42 @@ impl Brick {
 
     /// The folder of content without names, if there is one.
     pub(crate) fn parked_folder(&self) -> FopResult<Option<OwnedFd>> {
-        self.open_folder(self.handles.as_fd(), PARKED)
+        open_folder(self.handles.as_fd(), PARKED)
     }
+}
 
-    fn open_folder(&self, parent: std::os::fd::BorrowedFd<'_>, name: &str) -> FopResult<Option<OwnedFd>> {
-        let name = CString::new(name).expect("no NUL");
-        match sys::open_name(parent, &name, OFlags::RDONLY | OFlags::DIRECTORY) {
-            Ok(folder) => Ok(Some(folder)),
-            Err(Sys::NOENT) => Ok(None),
-            Err(errno) => Err(errno.into()),
-        }
+/// Takes away what is empty among the folders of the xlators above, and then the folder of them all.
+pub(crate) fn remove_work_folders(own: BorrowedFd<'_>) -> FopResult<()> {
+    let Some(work) = open_folder(own, WORK)? else { return Ok(()) };
+    for name in names_in(work.as_fd())? {
+        remove_if_empty(work.as_fd(), &name)?;
+    }
+    remove_if_empty(own, &CString::new(WORK).expect("no NUL"))
+}
+
+fn remove_if_empty(parent: BorrowedFd<'_>, name: &CStr) -> FopResult<()> {
+    match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
+        // A file among them is nothing of ours, and stays.
+        Ok(()) | Err(Sys::NOENT | Sys::NOTEMPTY | Sys::EXIST | Sys::NOTDIR) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn open_folder(parent: BorrowedFd<'_>, name: &str) -> FopResult<Option<OwnedFd>> {
+    let name = CString::new(name).expect("no NUL");
+    match sys::open_name(parent, &name, OFlags::RDONLY | OFlags::DIRECTORY) {
+        Ok(folder) => Ok(Some(folder)),
+        Err(Sys::NOENT) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// `name`, if it is one component of a path and goes nowhere else.
+fn component(name: &[u8]) -> FopResult<&str> {
+    let plain = !name.is_empty() && name.len() <= NAME_MAX && !name.iter().any(|byte| matches!(byte, b'/' | 0));
+    match std::str::from_utf8(name) {
+        Ok(name) if plain && name != "." && name != ".." => Ok(name),
+        _ => Err(FopError::new(Errno::EINVAL).doing("naming a work folder")),
     }
 }
 

@@ -20,14 +20,19 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn ask(brick: &Brick, operation: &str) -> Bytes {
-    let operation = operation.to_owned();
-    let request = IpcReq { operation, payload: Bytes::new(), xdata: Xdata::EMPTY };
-    brick.client.call::<fop::Ipc>(&request).unwrap().payload
+fn ask(brick: &Brick, operation: &str, argument: &[u8]) -> Result<Bytes, Errno> {
+    let (operation, payload) = (operation.to_owned(), Bytes::copy_from_slice(argument));
+    let request = IpcReq { operation, payload, xdata: Xdata::EMPTY };
+    brick.client.call::<fop::Ipc>(&request).map(|reply| reply.payload)
+}
+
+fn folder_of(brick: &Brick, name: &str) -> PathBuf {
+    let answer = ask(brick, ipc::WORK_FOLDER, name.as_bytes()).unwrap();
+    PathBuf::from(std::str::from_utf8(&answer).unwrap())
 }
 
 fn work_folder(brick: &Brick) -> PathBuf {
-    PathBuf::from(std::str::from_utf8(&ask(brick, ipc::WORK_FOLDER)).unwrap())
+    folder_of(brick, ipc::SESSIONS)
 }
 
 fn unlink_open(brick: &Brick, name: &str) -> OpenFile {
@@ -96,7 +101,7 @@ fn what_was_open_without_a_name_is_there_after_a_kill_until_all_clients_are_back
     let file = client.open(one, libc::O_RDONLY).unwrap();
     assert_eq!(&client.read(file, 0, 10).unwrap()[..], b"one more");
 
-    ask(&brick, ipc::DROP_UNLINKED);
+    ask(&brick, ipc::DROP_UNLINKED, b"").unwrap();
     assert_eq!(client.open(two, libc::O_RDONLY), Err(Errno::ESTALE));
     assert_eq!(client.stat(two), Err(Errno::ESTALE));
     assert_eq!(&client.read(file, 0, 10).unwrap()[..], b"one more");
@@ -121,7 +126,7 @@ fn a_file_unlinked_while_clients_are_awaited_is_there_for_who_had_it_open() {
     assert_eq!(&brick.client.content(gfid).unwrap()[..], b"content");
     assert_eq!(&brick.client.content(other).unwrap()[..], b"other");
 
-    ask(&brick, ipc::DROP_UNLINKED);
+    ask(&brick, ipc::DROP_UNLINKED, b"").unwrap();
     assert_eq!(brick.client.stat(gfid), Err(Errno::ESTALE));
     let gfid = brick.client.put(ROOT, "file", b"content").unwrap();
     brick.client.unlink(ROOT, "file").unwrap();
@@ -149,7 +154,7 @@ fn without_records_of_a_server_nothing_is_kept() {
     let _alone = alone();
     let folder = common::folder();
     serve_and_die(folder.path());
-    std::fs::remove_file(folder.path().join(".glusterfs/brickwork/server/records")).unwrap();
+    std::fs::remove_file(folder.path().join(".glusterfs/brickwork/work/sessions/records")).unwrap();
     let brick = common::serve(folder.path());
     assert_eq!(kept(folder.path()), 0);
     drop(brick);
@@ -162,7 +167,7 @@ fn a_clean_stop_keeps_the_records_and_what_was_open() {
     let folder = common::folder();
     let brick = common::serve(folder.path());
     let records = work_folder(&brick);
-    assert_eq!(records, folder.path().join(".glusterfs/brickwork/server"));
+    assert_eq!(records, folder.path().join(".glusterfs/brickwork/work/sessions"));
     assert_eq!(records.metadata().unwrap().permissions().mode() & 0o7777, 0o700);
     std::fs::write(records.join("records"), "of clients").unwrap();
     let file = unlink_open(&brick, "file");
@@ -182,6 +187,48 @@ fn detach_takes_the_records_away_and_what_was_kept() {
     assert!(detached.folder);
     assert_eq!(kept(folder.path()), 0);
     assert!(!folder.path().join(".glusterfs/brickwork").exists());
+}
+
+#[test]
+fn each_asker_has_a_folder_of_its_own_for_its_owner_only() {
+    let _alone = alone();
+    let brick = common::fresh();
+    let (sessions, locks) = (work_folder(&brick), folder_of(&brick, "locks"));
+    assert_eq!(locks, brick.path.join(".glusterfs/brickwork/work/locks"));
+    assert_ne!(sessions, locks);
+    for folder in [&sessions, &locks, &locks.parent().unwrap().to_owned()] {
+        assert_eq!(folder.metadata().unwrap().permissions().mode() & 0o7777, 0o700, "{folder:?}");
+    }
+    std::fs::write(locks.join("records"), "of locks").unwrap();
+    assert_eq!(folder_of(&brick, "locks"), locks, "it is there already");
+}
+
+#[test]
+fn a_work_folder_that_is_no_plain_component_is_refused_with_einval_and_not_made() {
+    let _alone = alone();
+    let brick = common::fresh();
+    let long = [b'x'; 256];
+    for name in [&b""[..], b".", b"..", b"a/b", b"/a", b"a/", b"a\0b", b"\xff\xfe", &long] {
+        assert_eq!(ask(&brick, ipc::WORK_FOLDER, name), Err(Errno::EINVAL), "{name:?}");
+    }
+    assert!(!brick.path.join(".glusterfs/brickwork/work").exists());
+    ask(&brick, ipc::WORK_FOLDER, &long[1..]).unwrap();
+}
+
+#[test]
+fn records_of_others_than_the_server_keep_no_content_and_outlive_a_clean_stop() {
+    let _alone = alone();
+    let folder = common::folder();
+    let brick = common::serve(folder.path());
+    let records = folder_of(&brick, "locks").join("records");
+    std::fs::write(&records, "of locks").unwrap();
+    let file = unlink_open(&brick, "file");
+    drop(brick);
+    assert_eq!(std::fs::read(&records).unwrap(), b"of locks");
+    let brick = common::serve(folder.path());
+    assert_eq!(brick.xlator.status()["keeps-unlinked-for-clients"], false);
+    assert_eq!(brick.client.stat(file.gfid), Err(Errno::ESTALE));
+    assert_eq!(kept(folder.path()), 0);
 }
 
 #[test]
