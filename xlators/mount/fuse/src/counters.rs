@@ -1,26 +1,14 @@
 //! What a mount has done so far, counted without threads getting in each other's way.
 
-use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use brickwork_fuse::abi::Opcode;
+use brickwork_volume::lane;
 use serde_json::{Map, Value};
 
 const LANES: usize = 8;
 /// One more than the highest opcode.
 const OPCODES: usize = 64;
-
-/// A small number of the calling thread: different for the first threads, so that they use different cache lines.
-pub(crate) fn lane() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local!(static LANE: Cell<usize> = const { Cell::new(usize::MAX) });
-    LANE.with(|lane| {
-        if lane.get() == usize::MAX {
-            lane.set(NEXT.fetch_add(1, Ordering::Relaxed));
-        }
-        lane.get()
-    })
-}
 
 #[repr(align(128))]
 struct Lane {

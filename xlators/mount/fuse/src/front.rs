@@ -7,21 +7,21 @@ use std::time::Duration;
 
 use brickwork_api::xdata::UNCACHED;
 use brickwork_api::{
-    Attr, Cancel, ClientId, Credentials, Cx, Errno, FileKind, FopError, FopKind, FopType, ForgetReq, Gfid, GfidSource,
-    Host, LkOwner, OpenFile, OpenId, ReleaseReq, ReleasedirReq, RequestId, Xdata, Xlator,
+    Attr, Cancel, Credentials, Cx, Errno, FileKind, FopError, FopKind, FopType, ForgetReq, Gfid, Host, LkOwner,
+    OpenFile, OpenId, ReleaseReq, ReleasedirReq, RequestId, Xdata, Xlator,
 };
 use brickwork_fuse::{Delivery, Entry, Fh, Handled, LockOwner, NodeId, Reply, Request, Started};
+use brickwork_volume::{Client, Slot, lane};
 use parking_lot::Mutex;
 
 use crate::coherence::{Changing, Coherence, Freshness, Moment};
 use crate::convert;
-use crate::counters::{Counters, lane};
+use crate::counters::Counters;
 use crate::groups::{Groups, Identity};
 use crate::invalidate::Later;
 use crate::killed::{Flushes, Killable};
 use crate::nodes::Nodes;
 use crate::opens::Opens;
-use crate::slots::{Slot, Slots};
 
 /// Where a mount finds the graph.
 pub trait Roots: Send + Sync + 'static {
@@ -62,15 +62,12 @@ pub(crate) struct Caller {
 pub(crate) struct Front {
     pub(crate) roots: Arc<dyn Roots>,
     pub(crate) host: Arc<dyn Host>,
-    pub(crate) client: ClientId,
-    pub(crate) gfids: GfidSource,
+    pub(crate) client: Arc<Client>,
     pub(crate) treatment: Treatment,
     pub(crate) nodes: Nodes,
     pub(crate) opens: Opens,
     pub(crate) flushes: Flushes,
     pub(crate) groups: Groups,
-    pub(crate) requests: Slots,
-    pub(crate) waits: Slots,
     pub(crate) counters: Counters,
     pub(crate) started: OnceLock<Started>,
     pub(crate) coherence: Coherence,
@@ -80,26 +77,16 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    pub(crate) fn new(
-        roots: Arc<dyn Roots>,
-        host: Arc<dyn Host>,
-        client: ClientId,
-        treatment: Treatment,
-        slots: u32,
-        waiters_max: u32,
-    ) -> Front {
+    pub(crate) fn new(roots: Arc<dyn Roots>, host: Arc<dyn Host>, client: Arc<Client>, treatment: Treatment) -> Front {
         Front {
             roots,
             host,
             client,
-            gfids: GfidSource::default(),
             treatment,
             nodes: Nodes::new(),
             opens: Opens::new(),
             flushes: Flushes::default(),
             groups: Groups::new(),
-            requests: Slots::new(0, slots),
-            waits: Slots::new(slots, waiters_max),
             counters: Counters::new(),
             started: OnceLock::new(),
             coherence: Coherence::new(),
@@ -224,20 +211,20 @@ impl Front {
 
     /// Takes a request id, and the root of the graph of this moment.
     pub(crate) async fn begin(&self, caller: Caller) -> Work<'_> {
-        let slot = self.requests.take(lane()).await;
+        let slot = self.client.requests().take(lane()).await;
         let killed = caller.killed.clone();
         self.work(caller, slot, killed)
     }
 
     /// Takes a request id for a wait; `None` when too many wait.
     pub(crate) fn begin_wait(&self, caller: Caller, cancel: Cancel) -> Option<Work<'_>> {
-        let slot = self.waits.try_take(lane())?;
+        let slot = self.client.waits().try_take(lane())?;
         Some(self.work(caller, slot, cancel))
     }
 
     fn work<'a>(&self, caller: Caller, slot: Slot<'a>, cancel: Cancel) -> Work<'a> {
         let cx = Cx {
-            request: RequestId { client: self.client, slot: slot.number(), sequence: slot.sequence() },
+            request: RequestId { client: self.client.id(), slot: slot.number(), sequence: slot.sequence() },
             lk_owner: caller.lk_owner,
             credentials: caller.credentials,
             deadline: None,

@@ -14,7 +14,6 @@ mod opens;
 mod ops;
 mod options;
 mod readers;
-mod slots;
 
 pub use brickwork_fuse::MountError;
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use brickwork_api::xdata::{FINE_TIMESTAMPS, INVALIDATES};
 use brickwork_api::{ClientId, Event, FileKind, FopError, Gfid, Host, Locate, LookupReq, StatfsReq, Xdata};
 use brickwork_fuse::{InitFlags, Limits, Mount as Mounted, MountError, MountOptions, Session, SessionError, Wanted};
+use brickwork_volume::Client;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -59,8 +60,8 @@ impl Mount {
     /// The graph does not answer, the place cannot be mounted on, or the kernel is too old; nothing is mounted then.
     pub async fn start(roots: Arc<dyn Roots>, host: Arc<dyn Host>, config: MountConfig) -> Result<Mount, StartError> {
         let options = config.options;
-        let client = ClientId::random();
-        let promises = ask_root(&*roots, &host, client).await?;
+        let client = Arc::new(Client::new(ClientId::random(), options.slots, options.waiters_max));
+        let promises = ask_root(&*roots, &host, client.id()).await?;
         let treatment = treatment(&options, promises)?;
         let locks_in_graph = match options.locks {
             LockKeeper::Auto => roots.keeps_locks(),
@@ -69,7 +70,7 @@ impl Mount {
         };
         let (wanted, limits) = (wanted(&options, locks_in_graph, &treatment), limits(&options));
         let host = Readers::of(host, limits.readers);
-        let front = Arc::new(Front::new(roots, host, client, treatment, options.slots, options.waiters_max));
+        let front = Arc::new(Front::new(roots, host, client, treatment));
         let (ended, end) = watch::channel(false);
         let handler = Arc::new(FrontHandler { front: front.clone(), ended });
         let (point, runtime) = (config.point, Handle::current());
@@ -99,7 +100,7 @@ impl Mount {
     /// The client that this mount is to the graph.
     #[must_use]
     pub fn client(&self) -> ClientId {
-        self.front.client
+        self.front.client.id()
     }
 
     /// Waits until the mount is gone, by whoever's hand, and everything open through it was released in the graph.
@@ -159,14 +160,14 @@ impl Mount {
         let mut status = front.counters.status();
         let more = json!({
             "mountpoint": self.point.to_string_lossy(),
-            "client": front.client.to_string(),
+            "client": front.client.id().to_string(),
             "ended": *self.ended.borrow(),
             "nodes": front.nodes.len(),
             "open_files": files,
             "open_directories": directories,
             "pending": self.session.pending(),
-            "slots_used": front.requests.used(),
-            "locks_waiting": front.waits.used(),
+            "slots_used": front.client.requests().used(),
+            "locks_waiting": front.client.waits().used(),
             "locks": if self.locks_in_graph { "graph" } else { "local" },
             "direct_io": front.treatment.direct_io,
             "told_of_changes": front.treatment.invalidates,

@@ -4,7 +4,6 @@
 //! for what must outlive a request: releasing everything when the mount ends, and moving it to another graph.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use brickwork_api::{DirEntry, Gfid, OpenFile, OpenId};
 use brickwork_fuse::Fh;
@@ -40,18 +39,12 @@ pub(crate) struct Rest {
 
 /// Everything that is open.
 pub(crate) struct Opens {
-    next: AtomicU64,
     shards: [Mutex<HashMap<u64, Open>>; SHARDS],
 }
 
 impl Opens {
     pub(crate) fn new() -> Opens {
-        Opens { next: AtomicU64::new(1), shards: Default::default() }
-    }
-
-    /// A number that no open of this client ever had.
-    pub(crate) fn fresh(&self) -> OpenId {
-        OpenId(self.next.fetch_add(1, Ordering::Relaxed))
+        Opens { shards: Default::default() }
     }
 
     /// Notes that `file` is open; call it before the reply leaves.
@@ -137,14 +130,14 @@ impl Opens {
 mod tests {
     use super::*;
 
-    fn open(opens: &Opens) -> OpenFile {
-        OpenFile { gfid: Gfid::ROOT, open: opens.fresh() }
+    fn open(number: u64) -> OpenFile {
+        OpenFile { gfid: Gfid::ROOT, open: OpenId(number) }
     }
 
     #[test]
     fn the_rest_of_a_listing_is_given_to_the_one_that_goes_on_and_to_no_other() {
         let opens = Opens::new();
-        let directory = open(&opens);
+        let directory = open(1);
         opens.insert_directory(directory);
         let fh = Fh(directory.open.0);
         let rest = || Rest { at: 5, entries: Vec::new(), last: true };
@@ -159,7 +152,7 @@ mod tests {
     #[test]
     fn the_end_of_the_mount_finds_everything_that_is_open() {
         let opens = Opens::new();
-        let (file, directory, closed) = (open(&opens), open(&opens), open(&opens));
+        let (file, directory, closed) = (open(1), open(2), open(3));
         opens.insert_file(file, true);
         assert!(opens.keeps_pages(file.open) && !opens.keeps_pages(directory.open));
         opens.insert_directory(directory);

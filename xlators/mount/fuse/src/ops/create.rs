@@ -69,7 +69,7 @@ impl Front {
     ) -> Handled {
         let gfid = or_refuse!(self, reply, self.gfid(node));
         self.fops(caller, reply, move |front, caller, reply| async move {
-            let file = OpenFile { gfid, open: front.opens.fresh() };
+            let file = OpenFile { gfid, open: front.client.fresh_open() };
             let owner = caller.again();
             let _until_answered = (flags & O_TRUNC != 0).then(|| front.changing(gfid));
             let (result, fresh) = {
@@ -127,9 +127,9 @@ impl Front {
 
     /// The open file, its attributes, and whether it was made here.
     async fn make_or_open(&self, work: &mut Work<'_>, making: &Making) -> Result<(OpenFile, Attr, bool), FopError> {
-        let open = self.opens.fresh();
+        let open = self.client.fresh_open();
         for _ in 0..ROUNDS_MAX {
-            match make(work, making, self.gfids.fresh(), open).await {
+            match make(work, making, self.client.fresh_gfid(), open).await {
                 Err(error) if error.errno() == Errno::EEXIST && making.flags & O_EXCL == 0 => {}
                 result => return result.map(|(file, attr)| (file, attr, true)),
             }

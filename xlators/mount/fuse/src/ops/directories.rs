@@ -101,7 +101,7 @@ impl Front {
     pub(crate) fn opendir(self: &Arc<Front>, caller: Caller, node: NodeId, reply: Reply) -> Handled {
         let gfid = or_refuse!(self, reply, self.gfid(node));
         self.fops(caller, reply, move |front, caller, reply| async move {
-            let file = OpenFile { gfid, open: front.opens.fresh() };
+            let file = OpenFile { gfid, open: front.client.fresh_open() };
             let owner = caller.again();
             let (result, fresh) = {
                 let work = front.begin(caller).await;

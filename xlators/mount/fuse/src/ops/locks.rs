@@ -5,10 +5,10 @@ use std::sync::Arc;
 use brickwork_api::{Cancel, Errno, FopKind, LkCommand, LkKind, LkReq, LkType, Xdata, fop};
 use brickwork_fuse::request::Lock;
 use brickwork_fuse::{Handled, NodeId, Reply};
+use brickwork_volume::lane;
 
 use super::or_refuse;
 use crate::convert;
-use crate::counters::lane;
 use crate::front::{Caller, Front};
 
 impl Front {

@@ -79,7 +79,7 @@ impl Front {
     ) -> Handled {
         let request = MknodReq {
             entry: or_refuse!(self, reply, self.entry_in(directory, name)),
-            gfid: self.gfids.fresh(),
+            gfid: self.client.fresh_gfid(),
             mode: node.mode,
             umask: node.umask,
             rdev: convert::device_from_kernel(node.rdev),
@@ -103,7 +103,7 @@ impl Front {
         let parent = entry.parent;
         let request = MkdirReq {
             entry,
-            gfid: self.gfids.fresh(),
+            gfid: self.client.fresh_gfid(),
             mode: node.mode & brickwork_api::MODE_BITS,
             umask: node.umask,
             xdata: Xdata::EMPTY,
@@ -124,7 +124,7 @@ impl Front {
     ) -> Handled {
         let request = SymlinkReq {
             entry: or_refuse!(self, reply, self.entry_in(directory, name)),
-            gfid: self.gfids.fresh(),
+            gfid: self.client.fresh_gfid(),
             target: Bytes::copy_from_slice(target),
             xdata: Xdata::EMPTY,
         };

@@ -5,12 +5,27 @@
 //!
 //! Always true between calls: a slot is with one holder or free, and the sequence of a slot only grows.
 
+use std::cell::Cell;
+use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
 const SLOTS_PER_WORD: u32 = 64;
+
+/// A small number of the calling thread: different for the first threads, so that they use different cache lines.
+#[must_use]
+pub fn lane() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static LANE: Cell<usize> = const { Cell::new(usize::MAX) });
+    LANE.with(|lane| {
+        if lane.get() == usize::MAX {
+            lane.set(NEXT.fetch_add(1, Ordering::Relaxed));
+        }
+        lane.get()
+    })
+}
 
 /// 64 slots: a bit for each that is free, and their sequences from the first use on.
 #[repr(align(128))]
@@ -20,7 +35,7 @@ struct Word {
 }
 
 /// A bounded set of slots with consecutive numbers.
-pub(crate) struct Slots {
+pub struct Slots {
     first: u32,
     count: u32,
     words: Box<[Word]>,
@@ -29,15 +44,28 @@ pub(crate) struct Slots {
 }
 
 /// A slot in use; dropping it frees it.
-pub(crate) struct Slot<'a> {
+pub struct Slot<'a> {
     slots: &'a Slots,
     index: u32,
     sequence: u64,
 }
 
+impl fmt::Debug for Slots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Slots({} of {} from {})", self.used(), self.count, self.first)
+    }
+}
+
+impl fmt::Debug for Slot<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Slot({}, {})", self.number(), self.sequence())
+    }
+}
+
 impl Slots {
     /// `count` free slots, the first of them with the number `first`.
-    pub(crate) fn new(first: u32, count: u32) -> Slots {
+    #[must_use]
+    pub fn new(first: u32, count: u32) -> Slots {
         let words = (0..count.div_ceil(SLOTS_PER_WORD)).map(|word| {
             let in_word = (count - word * SLOTS_PER_WORD).min(SLOTS_PER_WORD);
             Word { free: AtomicU64::new(u64::MAX >> (SLOTS_PER_WORD - in_word)), sequences: OnceLock::new() }
@@ -46,13 +74,14 @@ impl Slots {
     }
 
     /// Takes a slot, near `lane` so that threads do not meet; `None` when all are in use.
-    pub(crate) fn try_take(&self, lane: usize) -> Option<Slot<'_>> {
+    #[must_use]
+    pub fn try_take(&self, lane: usize) -> Option<Slot<'_>> {
         let count = self.words.len();
         (0..count).find_map(|step| self.take_in((lane + step) % count))
     }
 
     /// Takes a slot; waits for one when all are in use.
-    pub(crate) async fn take(&self, lane: usize) -> Slot<'_> {
+    pub async fn take(&self, lane: usize) -> Slot<'_> {
         if let Some(slot) = self.try_take(lane) {
             return slot;
         }
@@ -70,7 +99,8 @@ impl Slots {
     }
 
     /// How many slots are in use.
-    pub(crate) fn used(&self) -> u32 {
+    #[must_use]
+    pub fn used(&self) -> u32 {
         let free: u32 = self.words.iter().map(|word| word.free.load(Ordering::Relaxed).count_ones()).sum();
         self.count - free
     }
@@ -95,17 +125,19 @@ impl Slots {
 
 impl Slot<'_> {
     /// The number of the slot.
-    pub(crate) fn number(&self) -> u32 {
+    #[must_use]
+    pub fn number(&self) -> u32 {
         self.slots.first + self.index
     }
 
     /// How many requests the slot has carried, this one included.
-    pub(crate) fn sequence(&self) -> u64 {
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
         self.sequence + 1
     }
 
     /// Begins a further request in the slot; the one before was answered.
-    pub(crate) fn advance(&mut self) {
+    pub fn advance(&mut self) {
         let word = &self.slots.words[(self.index / SLOTS_PER_WORD) as usize];
         if let Some(sequences) = word.sequences.get() {
             self.sequence = sequences[(self.index % SLOTS_PER_WORD) as usize].fetch_add(1, Ordering::Relaxed);
