@@ -11,10 +11,11 @@ use brickwork_api::{
     OpenFile, OpenId, ReleaseReq, ReleasedirReq, RequestId, Xdata, Xlator,
 };
 use brickwork_fuse::{Delivery, Entry, Fh, Handled, LockOwner, NodeId, Reply, Request, Started};
-use brickwork_volume::{Client, Slot, lane};
+use brickwork_volume::{Client, Slot, Volume, lane};
 use parking_lot::Mutex;
 
 use crate::coherence::{Changing, Coherence, Freshness, Moment};
+use crate::control::Control;
 use crate::convert;
 use crate::counters::Counters;
 use crate::groups::{Groups, Identity};
@@ -72,12 +73,15 @@ pub(crate) struct Front {
     pub(crate) started: OnceLock<Started>,
     pub(crate) coherence: Coherence,
     pub(crate) later: Later,
+    pub(crate) control: Control,
     forgotten: Mutex<Vec<Gfid>>,
     forgetting: AtomicBool,
 }
 
 impl Front {
     pub(crate) fn new(roots: Arc<dyn Roots>, host: Arc<dyn Host>, client: Arc<Client>, treatment: Treatment) -> Front {
+        let (graph, command) = (roots.clone(), "brickwork locks".to_owned());
+        let control = Control::of(Volume::of(client.clone(), move || graph.root(), host.clone(), command));
         Front {
             roots,
             host,
@@ -91,6 +95,7 @@ impl Front {
             started: OnceLock::new(),
             coherence: Coherence::new(),
             later: Later::default(),
+            control,
             forgotten: Mutex::default(),
             forgetting: AtomicBool::new(false),
         }
@@ -441,6 +446,7 @@ impl Front {
 
     /// Gives back to the graph what the kernel can no longer give back: the mount has ended.
     pub(crate) async fn give_back(self: &Arc<Front>) {
+        self.control.end().await;
         for (file, directory) in self.opens.clear() {
             self.release(self.nobody(), file, directory).await;
         }

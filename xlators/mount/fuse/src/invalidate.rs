@@ -50,6 +50,7 @@ impl Front {
                 let front = self.clone();
                 self.host.spawn(Box::pin(async move { front.flushes.look(&*front.host).await }));
             }
+            Event::Lock(_) => self.control.hear(event),
             Event::ChildUp => drop(self.flushes.is_away(false)),
             _ => {}
         }

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod coherence;
+mod control;
 mod convert;
 mod counters;
 mod front;
@@ -17,6 +18,7 @@ mod readers;
 
 pub use brickwork_fuse::MountError;
 
+pub use crate::control::{CONTROL_LOCKS_MAX, Control};
 pub use crate::front::Roots;
 pub use crate::mount::{Left, Mount, MountConfig, StartError};
 pub use crate::options::{Choice, FuseOptions, LockKeeper, Timeout};

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use crate::control::Control;
 use crate::front::{Front, Roots, Treatment};
 use crate::handler::FrontHandler;
 use crate::options::{Choice, FuseOptions, LockKeeper, Timeout};
@@ -151,6 +152,12 @@ impl Mount {
         self.front.hear(event);
     }
 
+    /// Locks that tools and gateways have this mount hold.
+    #[must_use]
+    pub fn control(&self) -> &Control {
+        &self.front.control
+    }
+
     /// What the mount holds and has done, for `status`.
     #[must_use]
     pub fn status(&self) -> Value {
@@ -168,6 +175,7 @@ impl Mount {
             "pending": self.session.pending(),
             "slots_used": front.client.requests().used(),
             "locks_waiting": front.client.waits().used(),
+            "locks_for_tools": front.control.count(),
             "locks": if self.locks_in_graph { "graph" } else { "local" },
             "direct_io": front.treatment.direct_io,
             "told_of_changes": front.treatment.invalidates,
