@@ -3,8 +3,11 @@
 //! All pure: no clock (times are milliseconds of one monotonic clock, handed in), no tasks, no I/O. The same calls in the
 //! same order give the same answers, so a journal of the calls is a journal of the state.
 
+pub mod clrlk;
 pub mod deadlock;
 pub mod grace;
 pub mod life;
 pub mod lockinfo;
+pub mod mandatory;
+pub mod reclaim;
 pub mod xlator_locks;

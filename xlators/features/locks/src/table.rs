@@ -323,7 +323,7 @@ fn plan_take(near: &Near, ask: &Ask) -> Plan {
     let mut plan = plan_release(&near.iter().filter(|lock| lock.mode != ask.mode).copied().collect(), ask.range);
     let mut joined = Lock { id: LockId(0), owner: ask.owner, range: ask.range, mode: ask.mode, tag: ask.tag };
     for lock in near.iter().filter(|lock| lock.mode == ask.mode) {
-        let inside = ask.range.start() <= lock.range.start() && lock.range.end() <= ask.range.end();
+        let inside = ask.range.contains(lock.range);
         joined.range = joined.range.hull(lock.range);
         joined.tag.since_ms = joined.tag.since_ms.min(lock.tag.since_ms);
         joined.tag.mandatory |= lock.tag.mandatory && !inside;

@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 
 /// Rows in one answer; [`ListAnswer::cut`] says when there are more.
 pub const ROWS_MAX: u32 = 20_000;
-/// Ids in one [`DropAsk`] and rows in one [`RestoreAsk`].
-pub const CHANGES_MAX: usize = ROWS_MAX as usize;
+/// Ids in one [`DropAsk`] and rows in one [`RestoreAsk`]: one request of the admin socket.
+pub const CHANGES_MAX: usize = 4096;
 
 /// A lock or a waiting request of one brick, for people: `lk:8f3a` is held, `lk:w8f3b` waits.
 ///
-/// Unique in the brick over all kinds. A lock whose range or mode changes is another one, and so is a waiter that is granted: what somebody has looked
-/// at and then names is that, or nothing.
+/// Unique in the brick over all kinds. A lock whose range or mode changes is another one, and so is a waiter that is
+/// granted: what somebody has looked at and then names is that, or nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RowId {
     /// A lock.
@@ -267,6 +267,19 @@ pub struct RestoreAsk {
 pub struct RestoreAnswer {
     /// One for each.
     pub outcomes: Vec<Restored>,
+}
+
+impl RestoreAnswer {
+    /// How many are held again, at least in part.
+    #[must_use]
+    pub fn restored(&self) -> usize {
+        let again = |outcome: &&Restored| match outcome {
+            Restored::Whole => true,
+            Restored::Parts { ranges, .. } => !ranges.is_empty(),
+            Restored::Conflict { .. } | Restored::Gone | Restored::Untouched => false,
+        };
+        self.outcomes.iter().filter(again).count()
+    }
 }
 
 /// What became of a lock that was to be restored.

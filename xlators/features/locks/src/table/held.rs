@@ -1,61 +1,166 @@
 //! The locks that are held, and how they are found.
+//!
+//! One is kept in place, a few in a list, and many in a tree by position with an index by owner and one by open: what is
+//! small costs nothing beside its locks, what is large costs O(log n).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use brickwork_api::OpenId;
 use brickwork_api::ranges::ByteRange;
 use smallvec::SmallVec;
 
+use super::spans::{Span, Spans, Wanted};
 use super::types::{Lock, LockId, Mode, OwnerKey};
 
-/// Locks of one owner that a change touches.
+/// Locks of one owner that a change touches, by start.
 pub(super) type Near = SmallVec<[Lock; 2]>;
 
+/// The longest list; a tree becomes a list again when half as many are left.
+const FEW: usize = 16;
+
+#[derive(Debug)]
+pub(super) enum Held {
+    One(Lock),
+    /// By start, then by number; none or several.
+    Few(Vec<Lock>),
+    Many(Box<Many>),
+}
+
 #[derive(Debug, Default)]
-pub(super) struct Held {
-    /// By start, then by number.
-    locks: Vec<Lock>,
+pub(super) struct Many {
+    locks: Spans<Lock>,
+    /// By owner and start.
+    owners: BTreeMap<(OwnerKey, u64), LockId>,
+    /// With the start.
+    opens: BTreeSet<(OpenId, u64, LockId)>,
+}
+
+impl Span for Lock {
+    fn range(&self) -> ByteRange {
+        self.range
+    }
+
+    fn number(&self) -> u64 {
+        self.id.0
+    }
+
+    fn exclusive(&self) -> bool {
+        self.mode == Mode::Exclusive
+    }
+}
+
+impl Default for Held {
+    fn default() -> Held {
+        Held::Few(Vec::new())
+    }
+}
+
+fn conflicting(range: ByteRange, mode: Mode) -> Wanted {
+    Wanted { range, exclusive: mode == Mode::Shared, before: u64::MAX }
+}
+
+fn is_near(lock: &Lock, owner: OwnerKey, range: ByteRange) -> bool {
+    lock.owner == owner && (lock.range.overlaps(range) || lock.range.touches(range))
 }
 
 impl Held {
     pub fn len(&self) -> usize {
-        self.locks.len()
+        match self {
+            Held::One(_) => 1,
+            Held::Few(locks) => locks.len(),
+            Held::Many(many) => many.locks.len(),
+        }
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = Lock> {
-        self.locks.iter().copied()
+    /// By start, then by number.
+    pub fn iter(&self) -> Box<dyn Iterator<Item = Lock> + '_> {
+        match self.few() {
+            Ok(locks) => Box::new(locks.iter().copied()),
+            Err(many) => Box::new(many.locks.iter().copied()),
+        }
     }
 
-    pub fn find(&self, id: LockId) -> Option<Lock> {
-        self.iter().find(|lock| lock.id == id)
+    fn few(&self) -> Result<&[Lock], &Many> {
+        match self {
+            Held::One(lock) => Ok(std::slice::from_ref(lock)),
+            Held::Few(locks) => Ok(locks),
+            Held::Many(many) => Err(many),
+        }
     }
 
     pub fn insert(&mut self, lock: Lock) {
-        let key = (lock.range.start(), lock.id);
-        let at = self.locks.partition_point(|other| (other.range.start(), other.id) < key);
-        self.locks.insert(at, lock);
+        match self {
+            Held::Few(locks) if locks.is_empty() => *self = Held::One(lock),
+            Held::One(first) => {
+                let mut both = vec![*first, lock];
+                both.sort_unstable_by_key(Span::key);
+                *self = Held::Few(both);
+            }
+            Held::Few(locks) if locks.len() < FEW => {
+                let at = locks.partition_point(|other| other.key() < lock.key());
+                locks.insert(at, lock);
+            }
+            Held::Few(locks) => {
+                let mut many = Box::<Many>::default();
+                locks.iter().for_each(|lock| many.insert(*lock));
+                many.insert(lock);
+                *self = Held::Many(many);
+            }
+            Held::Many(many) => many.insert(lock),
+        }
     }
 
+    /// Takes a lock of this table out.
     pub fn remove(&mut self, lock: &Lock) {
-        let at = self.locks.iter().position(|other| other.id == lock.id);
-        self.locks.remove(at.expect("a lock of this table"));
+        match self {
+            Held::One(one) => {
+                assert_eq!(one.id, lock.id, "a lock of this table");
+                *self = Held::default();
+            }
+            Held::Few(locks) => {
+                let at = locks.iter().position(|other| other.id == lock.id);
+                locks.remove(at.expect("a lock of this table"));
+                if let [one] = locks[..] {
+                    *self = Held::One(one);
+                }
+            }
+            Held::Many(many) => {
+                many.remove(lock);
+                if many.locks.len() <= FEW / 2 {
+                    *self = Held::Few(many.locks.iter().copied().collect());
+                }
+            }
+        }
     }
 
     /// Those of `owner` that overlap `range` or touch it, by start.
     pub fn near(&self, owner: OwnerKey, range: ByteRange) -> Near {
-        let near = |lock: &Lock| lock.owner == owner && (lock.range.overlaps(range) || lock.range.touches(range));
-        self.iter().filter(near).collect()
+        match self.few() {
+            Ok(locks) => locks.iter().filter(|lock| is_near(lock, owner, range)).copied().collect(),
+            Err(many) => many.near(owner, range),
+        }
     }
 
     pub fn count_of(&self, owner: OwnerKey) -> usize {
-        self.locks.iter().filter(|lock| lock.owner == owner).count()
+        match self.few() {
+            Ok(locks) => locks.iter().filter(|lock| lock.owner == owner).count(),
+            Err(many) => many.owners.range((owner, 0)..=(owner, u64::MAX)).count(),
+        }
     }
 
+    /// Those that were taken last through an open of that number, by start, then by number.
     pub fn of_open(&self, open: OpenId) -> Vec<Lock> {
-        self.iter().filter(|lock| lock.tag.open == open).collect()
+        match self.few() {
+            Ok(locks) => locks.iter().filter(|lock| lock.tag.open == open).copied().collect(),
+            Err(many) => {
+                let keys = many.opens.range((open, 0, LockId(0))..=(open, u64::MAX, LockId(u64::MAX)));
+                keys.map(|&(_, start, id)| many.get(start, id)).collect()
+            }
+        }
     }
 
-    /// Those that shut `owner` out, by start, until `visit` breaks.
+    /// Those that shut `owner` out, by start, then by number, until `visit` breaks.
     pub fn for_each_conflict(
         &self,
         owner: OwnerKey,
@@ -63,6 +168,47 @@ impl Held {
         mode: Mode,
         visit: &mut dyn FnMut(&Lock) -> ControlFlow<()>,
     ) {
-        _ = self.locks.iter().filter(|lock| lock.shuts_out(owner, range, mode)).try_for_each(visit);
+        match self.few() {
+            Ok(locks) => _ = locks.iter().filter(|lock| lock.shuts_out(owner, range, mode)).try_for_each(visit),
+            Err(many) => many.locks.visit(&conflicting(range, mode), &mut |lock| match lock.owner == owner {
+                true => ControlFlow::Continue(()),
+                false => visit(lock),
+            }),
+        }
+    }
+
+    /// The last of those, by start, then by number.
+    pub fn last_conflict(&self, owner: OwnerKey, range: ByteRange, mode: Mode) -> Option<LockId> {
+        let last = match self.few() {
+            Ok(locks) => locks.iter().rev().find(|lock| lock.shuts_out(owner, range, mode)),
+            Err(many) => many.locks.last(&conflicting(range, mode), &mut |lock| lock.owner != owner),
+        };
+        last.map(|lock| lock.id)
+    }
+}
+
+impl Many {
+    fn get(&self, start: u64, id: LockId) -> Lock {
+        *self.locks.get((start, id.0)).expect("an index of what is held")
+    }
+
+    fn insert(&mut self, lock: Lock) {
+        self.owners.insert((lock.owner, lock.range.start()), lock.id);
+        self.opens.insert((lock.tag.open, lock.range.start(), lock.id));
+        self.locks.insert(lock);
+    }
+
+    fn remove(&mut self, lock: &Lock) {
+        let removed = self.locks.remove(lock.key()).expect("a lock of this table");
+        self.owners.remove(&(removed.owner, removed.range.start()));
+        self.opens.remove(&(removed.tag.open, removed.range.start(), removed.id));
+    }
+
+    fn near(&self, owner: OwnerKey, range: ByteRange) -> Near {
+        // Only the last that starts before the range can reach it: they are disjoint.
+        let before = self.owners.range((owner, 0)..(owner, range.start())).next_back();
+        let rest = self.owners.range((owner, range.start())..=(owner, range.end()));
+        let lock = |(&(_, start), &id): (&(OwnerKey, u64), &LockId)| self.get(start, id);
+        before.into_iter().chain(rest).map(lock).filter(|lock| is_near(lock, owner, range)).collect()
     }
 }

@@ -1,31 +1,179 @@
 //! The requests that wait, in the order in which they came.
+//!
+//! Each waiter stands behind one *obstacle*, a held lock or an earlier waiter; there may be more in its way, but while this
+//! one is, nothing needs to be looked at. When it goes, the waiter is *due*: looked at again, oldest first, until another
+//! obstacle is found or it is granted. So a release costs what it frees, not what waits.
 
-use super::types::{Waiter, WaiterId};
+use std::collections::{BTreeMap, BTreeSet};
+
+use brickwork_api::OpenId;
+use brickwork_api::ranges::ByteRange;
+
+use super::spans::{Span, Spans, Wanted};
+use super::types::{Ask, LockId, Mode, OwnerKey, Waiter, WaiterId};
+
+/// A place in the queue: earlier ones are lower.
+pub(super) type Place = u64;
+
+/// Behind all.
+pub(super) const LAST: Place = u64::MAX;
+
+/// What a waiter certainly has to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Obstacle {
+    Lock(LockId),
+    Waiter(Place),
+}
+
+/// A waiter with its place.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Placed {
+    pub place: Place,
+    pub waiter: Waiter,
+}
+
+impl Span for Placed {
+    fn range(&self) -> ByteRange {
+        self.waiter.ask.range
+    }
+
+    fn number(&self) -> u64 {
+        self.place
+    }
+
+    fn exclusive(&self) -> bool {
+        self.waiter.ask.mode == Mode::Exclusive
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    waiter: Waiter,
+    /// `None` while it is due.
+    obstacle: Option<Obstacle>,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    waiters: Vec<Waiter>,
+    entries: BTreeMap<Place, Entry>,
+    next: Place,
+    places: BTreeMap<WaiterId, Place>,
+    spans: Spans<Placed>,
+    owners: BTreeSet<(OwnerKey, Place)>,
+    opens: BTreeSet<(OpenId, Place)>,
+    behind: BTreeSet<(Obstacle, Place)>,
+    due: BTreeSet<Place>,
 }
 
 impl Queue {
     pub fn is_empty(&self) -> bool {
-        self.waiters.is_empty()
+        self.entries.is_empty()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Waiter> {
-        self.waiters.iter()
+        self.entries.values().map(|entry| &entry.waiter)
     }
 
-    pub fn get(&self, id: WaiterId) -> Option<&Waiter> {
-        self.waiters.iter().find(|waiter| waiter.id == id)
+    pub fn place(&self, id: WaiterId) -> Option<Place> {
+        self.places.get(&id).copied()
     }
 
-    pub fn push(&mut self, waiter: Waiter) {
-        self.waiters.push(waiter);
+    pub fn at(&self, place: Place) -> &Waiter {
+        &self.entries[&place].waiter
     }
 
-    pub fn remove(&mut self, id: WaiterId) -> Option<Waiter> {
-        let at = self.waiters.iter().position(|waiter| waiter.id == id)?;
-        Some(self.waiters.remove(at))
+    /// Waiters of `owner`, oldest first.
+    pub fn of_owner(&self, owner: OwnerKey) -> impl Iterator<Item = Place> {
+        self.owners.range((owner, 0)..=(owner, LAST)).map(|(_, place)| *place)
     }
+
+    /// Waiters that came through an open of that number, oldest first.
+    pub fn of_open(&self, open: OpenId) -> impl Iterator<Item = Place> {
+        self.opens.range((open, 0)..=(open, LAST)).map(|(_, place)| *place)
+    }
+
+    /// Adds a waiter at the end; without an obstacle it is due.
+    pub fn push(&mut self, waiter: Waiter, obstacle: Option<Obstacle>) {
+        let place = self.next;
+        self.next += 1;
+        self.places.insert(waiter.id, place);
+        self.spans.insert(Placed { place, waiter });
+        self.owners.insert((waiter.ask.owner, place));
+        self.opens.insert((waiter.ask.tag.open, place));
+        self.entries.insert(place, Entry { waiter, obstacle: None });
+        match obstacle {
+            Some(obstacle) => self.stand_behind(place, obstacle),
+            None => _ = self.due.insert(place),
+        }
+    }
+
+    /// Takes a waiter out; those behind it are due.
+    pub fn remove(&mut self, place: Place) -> Waiter {
+        let Entry { waiter, obstacle } = self.entries.remove(&place).expect("a place in the queue");
+        self.places.remove(&waiter.id);
+        self.spans.remove((waiter.ask.range.start(), place));
+        self.owners.remove(&(waiter.ask.owner, place));
+        self.opens.remove(&(waiter.ask.tag.open, place));
+        match obstacle {
+            Some(obstacle) => _ = self.behind.remove(&(obstacle, place)),
+            None => _ = self.due.remove(&place),
+        }
+        self.is_gone(Obstacle::Waiter(place));
+        waiter
+    }
+
+    /// Whoever stands behind it is due.
+    pub fn is_gone(&mut self, obstacle: Obstacle) {
+        while let Some(&(_, place)) = self.behind.range((obstacle, 0)..=(obstacle, LAST)).next() {
+            self.is_due(place);
+        }
+    }
+
+    /// An owner that has gained a lock may overtake whoever waits for it: its waiters that stand behind others are due.
+    pub fn has_gained(&mut self, owner: OwnerKey) {
+        let behind = |place: &Place| matches!(self.entries[place].obstacle, Some(Obstacle::Waiter(_)));
+        let due: Vec<Place> = self.of_owner(owner).filter(behind).collect();
+        due.into_iter().for_each(|place| self.is_due(place));
+    }
+
+    fn is_due(&mut self, place: Place) {
+        let entry = self.entries.get_mut(&place).expect("a place in the queue");
+        if let Some(obstacle) = entry.obstacle.take() {
+            self.behind.remove(&(obstacle, place));
+        }
+        self.due.insert(place);
+    }
+
+    /// The oldest that is due, which is not due any more: the caller removes it or finds an obstacle.
+    pub fn next_due(&self) -> Option<Place> {
+        self.due.first().copied()
+    }
+
+    /// The waiter is not due any more.
+    pub fn stand_behind(&mut self, place: Place, obstacle: Obstacle) {
+        self.due.remove(&place);
+        self.behind.insert((obstacle, place));
+        self.entries.get_mut(&place).expect("a place in the queue").obstacle = Some(obstacle);
+    }
+
+    /// The nearest waiter before `place` that conflicts with `ask` and that `counts`.
+    pub fn conflict(&self, ask: &Ask, place: Place, counts: impl Fn(&Ask) -> bool) -> Option<Place> {
+        let mut accept = |other: &Placed| other.waiter.ask.owner != ask.owner && counts(&other.waiter.ask);
+        self.spans.last(&conflicting(ask, place), &mut accept).map(|other| other.place)
+    }
+
+    /// All waiters before `place` that conflict with `ask`, oldest first.
+    pub fn conflicts(&self, ask: &Ask, place: Place) -> Vec<Placed> {
+        let mut found = Vec::new();
+        self.spans.visit(&conflicting(ask, place), &mut |other| {
+            found.extend((other.waiter.ask.owner != ask.owner).then_some(*other));
+            std::ops::ControlFlow::Continue(())
+        });
+        found.sort_unstable_by_key(|other| other.place);
+        found
+    }
+}
+
+fn conflicting(ask: &Ask, before: Place) -> Wanted {
+    Wanted { range: ask.range, exclusive: ask.mode == Mode::Shared, before }
 }

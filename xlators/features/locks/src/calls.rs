@@ -1,0 +1,290 @@
+//! Lock calls of applications, from the fop to its answer.
+
+use std::sync::Arc;
+
+use brickwork_api::locks::{COMMAND, MANDATORY, RECLAIM_LOCK};
+use brickwork_api::ranges::ByteRange;
+use brickwork_api::{
+    Cx, Errno, FopError, FopResult, Gfid, LkCommand, LkKind, LkOwner, LkRange, LkReply, LkReq, LkType, OpenId, Xdata,
+};
+use tokio::sync::oneshot;
+
+use crate::brick::Brick;
+use crate::clients::Client;
+use crate::record::{Asked, Lk, Record};
+use crate::table::{Lock, Mode, Refused, Tag, WaiterId};
+use crate::waits::{Outcome, Queue};
+
+/// What has become of a call at its first look.
+enum Begun {
+    /// It is done, and may be answered when this record is durable.
+    Done(Option<u64>),
+    /// It waits.
+    Waits(WaiterId, oneshot::Receiver<Outcome>),
+}
+
+impl Brick {
+    /// Does an `lk`.
+    pub(crate) async fn lk(&self, cx: &Cx, request: &LkReq) -> FopResult<LkReply> {
+        self.store.fences.check(cx.client(), request.file.open)?;
+        let asks = self.asked(cx, request)?;
+        let found = match (request.command, request.range.kind) {
+            (LkCommand::Get, _) => self.test(cx, request, asks.range)?,
+            (_, LkType::Unlock) => {
+                self.unlock(asks).await?;
+                request.range
+            }
+            (command, _) => {
+                let client = self.known(cx, &asks, request);
+                match request.xdata.get(&RECLAIM_LOCK)? {
+                    Some(true) => self.reclaim(&client, asks).await?,
+                    _ => self.take_lock(cx, &client, asks, command == LkCommand::SetWait).await?,
+                }
+                request.range
+            }
+        };
+        Ok(LkReply { range: found, xdata: Xdata::EMPTY })
+    }
+
+    /// What is asked for, checked.
+    fn asked(&self, cx: &Cx, request: &LkReq) -> FopResult<Lk> {
+        let LkRange { kind, start, end, pid } = request.range;
+        let empty = || FopError::new(Errno::EINVAL).doing("reading a lock call").with("reason", "an empty range");
+        let range = ByteRange::new(start, end).ok_or_else(empty)?;
+        self.check_owner(&cx.lk_owner)?;
+        let asked = Asked::of(cx);
+        let mandatory = request.xdata.get(&MANDATORY)?.unwrap_or(false);
+        Ok(Lk {
+            gfid: request.file.gfid,
+            kind: request.kind,
+            client: cx.client(),
+            owner: cx.lk_owner.clone(),
+            range,
+            mode: if kind == LkType::Write { Mode::Exclusive } else { Mode::Shared },
+            tag: Tag { open: request.file.open, process: pid, since_ms: self.today_ms(), mandatory },
+            asked,
+        })
+    }
+
+    /// Whether an owner may own.
+    ///
+    /// # Errors
+    /// `EINVAL` for an empty one and for one that is longer than `lk-owner-max`.
+    pub(crate) fn check_owner(&self, owner: &LkOwner) -> FopResult<()> {
+        let invalid = |why: &'static str| {
+            Err(FopError::new(Errno::EINVAL).doing("reading the owner of a lock").with("reason", why))
+        };
+        match owner.as_bytes().len() {
+            0 => invalid("it is empty"),
+            bytes if bytes > self.options.load().owner_bytes_max as usize => {
+                invalid("it is longer than `lk-owner-max`")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The client that asks, and the command of its process.
+    fn known(&self, cx: &Cx, asks: &Lk, request: &LkReq) -> Arc<Client> {
+        let client = self.store.clients.of(cx.client());
+        // Another shape under the key says nothing.
+        if let Ok(Some(command)) = request.xdata.get(&COMMAND) {
+            client.name(asks.tag.process, &command);
+        }
+        client
+    }
+
+    /// F_GETLK.
+    fn test(&self, cx: &Cx, request: &LkReq, range: ByteRange) -> FopResult<LkRange> {
+        let none = LkRange { kind: LkType::Unlock, ..request.range };
+        let mode = match request.range.kind {
+            LkType::Read => Mode::Shared,
+            LkType::Write => Mode::Exclusive,
+            LkType::Unlock => return Ok(none),
+        };
+        let client = self.store.clients.get(cx.client());
+        let owner = client.and_then(|client| self.store.clients.known_key(&client, &cx.lk_owner));
+        let shard = self.store.shard(request.file.gfid);
+        let table = shard.inode(request.file.gfid).and_then(|inode| inode.table(request.kind));
+        // An owner that has no key holds nothing.
+        let owner = owner.unwrap_or(crate::table::OwnerKey(u32::MAX));
+        Ok(table.and_then(|table| table.conflict(owner, range, mode)).map_or(none, |lock| shown(&lock)))
+    }
+
+    async fn unlock(&self, asks: Lk) -> FopResult<()> {
+        let client = self.store.clients.of(asks.client);
+        if client.answered(asks.asked).is_some() {
+            return Ok(());
+        }
+        let (done, place) = self.change(asks.gfid, |shard, _, news| {
+            let done = self.store.unlock(shard, &asks, news);
+            let record = (done.is_ok() && client.is_remote()).then(|| Record::Unlock(asks.clone()));
+            (done, record)
+        });
+        done.map_err(|refused| refusal(&refused))?;
+        self.ledger().settle(place).await
+    }
+
+    async fn take_lock(&self, cx: &Cx, client: &Arc<Client>, asks: Lk, waits: bool) -> FopResult<()> {
+        if client.answered(asks.asked).is_some() {
+            return Ok(());
+        }
+        self.until_no_grace(cx).await?;
+        self.admit(client, waits).await?;
+        let gfid = asks.gfid;
+        let queue = Queue::Lk(asks.kind);
+        match self.begin(client, asks, waits)? {
+            Begun::Done(place) => self.ledger().settle(place).await,
+            Begun::Waits(id, heard) => self.wait(cx, gfid, queue, id, heard).await,
+        }
+    }
+
+    fn begin(&self, client: &Arc<Client>, asks: Lk, waits: bool) -> FopResult<Begun> {
+        // Its own place from before a restart, or by way of another graph.
+        if let Some(place) = asks.asked.and_then(|asked| self.store.waits.find(client.id, asked)) {
+            let (call, heard) = oneshot::channel();
+            if self.store.waits.adopt(place.id, call) {
+                return Ok(Begun::Waits(place.id, heard));
+            }
+            if client.answered(asks.asked).is_some() {
+                return Ok(Begun::Done(None));
+            }
+        }
+        let owner = self.store.clients.key(client, &asks.owner);
+        let (begun, place) = self.change(asks.gfid, |shard, held, news| {
+            self.expire(shard, held, &asks, owner, news);
+            if waits {
+                self.begin_wait(client, shard, asks.clone(), news)
+            } else {
+                let set = self.store.set(shard, &asks, news);
+                let record = (set.is_ok() && client.is_remote()).then(|| Record::Set(asks.clone()));
+                (set.map(|()| Begun::Done(None)), record)
+            }
+        });
+        match begun.map_err(|refused| refusal(&refused))? {
+            Begun::Done(_) => Ok(Begun::Done(place)),
+            Begun::Waits(id, heard) => {
+                if asks.kind == LkKind::Posix && self.closes_cycle(owner) {
+                    self.end_wait(asks.gfid, Queue::Lk(asks.kind), id, Outcome::Deadlock);
+                } else {
+                    self.waits_on(asks.gfid, asks.kind, id);
+                }
+                Ok(Begun::Waits(id, heard))
+            }
+        }
+    }
+
+    fn begin_wait(
+        &self,
+        client: &Client,
+        shard: &mut crate::store::Shard,
+        asks: Lk,
+        news: &mut crate::store::News,
+    ) -> (Result<Begun, Refused>, Option<Record>) {
+        let id = self.store.waits.next();
+        let (call, heard) = oneshot::channel();
+        let granted = match self.store.wait(shard, &asks, id, Some(call), news) {
+            Ok(granted) => granted,
+            Err(refused) => return (Err(refused), None),
+        };
+        let record = client.is_remote().then(|| if granted { Record::Set(asks) } else { Record::Wait(asks, id) });
+        (Ok(if granted { Begun::Done(None) } else { Begun::Waits(id, heard) }), record)
+    }
+
+    /// Sees to it that a wait ends when the time of those in its way is up, or when it is part of a cycle over several bricks.
+    fn waits_on(&self, gfid: Gfid, kind: LkKind, id: WaiterId) {
+        if kind == LkKind::Posix {
+            self.probe_later(id, 0);
+        }
+        self.expire_later(gfid, Queue::Lk(kind), id);
+    }
+
+    /// Looks again when the time of those in the way of a waiter is up.
+    pub(crate) fn expire_later(&self, gfid: Gfid, queue: Queue, id: WaiterId) {
+        if !self.any_away() {
+            return;
+        }
+        let shard = self.store.shard(gfid);
+        let blockers = shard.inode(gfid).map_or_else(Vec::new, |inode| match queue {
+            Queue::Lk(kind) => inode.table(kind).map_or_else(Vec::new, |table| table.blockers(id)),
+            Queue::Between => inode.between().map_or_else(Vec::new, |between| between.blockers(id)),
+        });
+        drop(shard);
+        for blocker in blockers {
+            let owner = self.store.clients.owner(blocker.owner);
+            let until = owner.client.person.lock().life.and_then(|life| life.protected_until());
+            until.into_iter().for_each(|at_ms| self.timers.at(at_ms, crate::timers::Later::Expiry));
+        }
+    }
+
+    /// Waits until a call has its answer, or is given up.
+    pub(crate) async fn wait(
+        &self,
+        cx: &Cx,
+        gfid: Gfid,
+        queue: Queue,
+        id: WaiterId,
+        mut heard: oneshot::Receiver<Outcome>,
+    ) -> FopResult<()> {
+        let outcome = tokio::select! {
+            biased;
+            outcome = &mut heard => outcome,
+            () = cx.cancel.cancelled() => {
+                if self.end_wait(gfid, queue, id, Outcome::Gone) {
+                    return Err(Errno::EINTR.into());
+                }
+                // It was answered meanwhile.
+                heard.await
+            }
+        };
+        match outcome.unwrap_or(Outcome::Gone) {
+            Outcome::Granted(place) => self.ledger().settle(place).await,
+            Outcome::NoRoom => Err(refusal(&Refused::Full)),
+            Outcome::Deadlock => Err(Errno::EDEADLK.into()),
+            Outcome::Fenced => Err(Errno::EBUSY.into()),
+            // The descriptor was closed, or the client has ended: nobody could use the lock.
+            Outcome::Gone => Err(Errno::EBADF.into()),
+        }
+    }
+
+    /// A descriptor of `owner` was closed.
+    pub(crate) async fn flushed(&self, cx: &Cx, gfid: Gfid) -> FopResult<()> {
+        if cx.lk_owner.as_bytes().is_empty() || self.store.clients.get(cx.client()).is_none() {
+            return Ok(());
+        }
+        let (client, owner) = (cx.client(), &cx.lk_owner);
+        let (_, place) = self.change(gfid, |shard, _, news| {
+            let flushed = self.store.flush(shard, gfid, client, owner, news);
+            (flushed, flushed.then(|| Record::Flush { gfid, client, owner: owner.clone() }))
+        });
+        self.ledger().settle(place).await
+    }
+
+    /// An open has ended.
+    pub(crate) async fn released(&self, cx: &Cx, gfid: Gfid, open: OpenId) -> FopResult<()> {
+        if self.store.clients.get(cx.client()).is_none() {
+            return Ok(());
+        }
+        let client = cx.client();
+        let (_, place) = self.change(gfid, |shard, _, news| {
+            let released = self.store.release(shard, gfid, client, open, news);
+            (released, released.then_some(Record::Release { gfid, client, open }))
+        });
+        self.ledger().settle(place).await
+    }
+}
+
+/// A held lock as a call sees it.
+fn shown(lock: &Lock) -> LkRange {
+    let kind = if lock.mode == Mode::Exclusive { LkType::Write } else { LkType::Read };
+    LkRange { kind, start: lock.range.start(), end: lock.range.end(), pid: lock.tag.process }
+}
+
+/// What a refused call answers.
+pub(crate) fn refusal(refused: &Refused) -> FopError {
+    match refused {
+        Refused::Conflict(_) => Errno::EAGAIN.into(),
+        Refused::Full => {
+            FopError::new(Errno::ENOLCK).doing("taking one more lock").with("limit", "locks-max-per-inode")
+        }
+    }
+}
