@@ -9,6 +9,7 @@ pub fn built_in() -> Registry {
         &brickwork_client::TYPE,
         &brickwork_error_gen::TYPE,
         &brickwork_io_stats::TYPE,
+        &brickwork_locks::TYPE,
         &brickwork_null::TYPE,
         &brickwork_posix::TYPE,
         &brickwork_server::TYPE,
