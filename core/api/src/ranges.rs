@@ -48,6 +48,12 @@ impl ByteRange {
         self.start == other.end || other.start == self.end
     }
 
+    /// Whether every byte of `other` is in it.
+    #[must_use]
+    pub const fn contains(self, other: ByteRange) -> bool {
+        self.start <= other.start && other.end <= self.end
+    }
+
     /// The smallest range that has every byte of both.
     #[must_use]
     pub fn hull(self, other: ByteRange) -> ByteRange {

@@ -15,16 +15,16 @@
 
 mod held;
 mod queue;
+mod spans;
 mod types;
 
 use std::ops::ControlFlow;
 
 use brickwork_api::OpenId;
 use brickwork_api::ranges::ByteRange;
-use smallvec::SmallVec;
 
 use self::held::{Held, Near};
-use self::queue::Queue;
+use self::queue::{LAST, Obstacle, Place, Queue};
 pub use self::types::{
     Ask, Blocker, Effects, Ids, Lock, LockId, Mode, OwnerKey, Refused, Released, Tag, Waited, Waiter, WaiterId,
 };
@@ -99,8 +99,8 @@ impl Table {
     /// [`Refused::Full`] if nothing shuts it out but the table would grow to more than `max` locks; it does not wait then.
     pub fn wait(&mut self, id: WaiterId, ask: &Ask, ids: &Ids, max: usize) -> Result<Waited, Refused> {
         assert!(self.waiter(id).is_none(), "a waiter has one number");
-        if self.shut_out(ask, None) {
-            self.queue.get_or_insert_default().push(Waiter { id, ask: *ask });
+        if let Some(obstacle) = self.obstacle(ask, LAST) {
+            self.queue.get_or_insert_default().push(Waiter { id, ask: *ask }, Some(obstacle));
             return Ok(Waited::Queued);
         }
         self.take(ask, ids, max)?;
@@ -119,14 +119,16 @@ impl Table {
 
     /// Removes exactly this waiter, which has taken nothing; others may move up.
     pub fn cancel(&mut self, id: WaiterId, ids: &Ids, max: usize) -> Option<(Waiter, Effects)> {
-        let waiter = self.leave_queue(id)?;
+        let place = self.queue.as_ref()?.place(id)?;
+        let waiter = self.leave_queue(place);
         Some((waiter, self.settle(ids, max)))
     }
 
     /// Removes every lock and waiter of `owner`.
     pub fn release_owner(&mut self, owner: OwnerKey, ids: &Ids, max: usize) -> Released {
         let locks = self.held.near(owner, ByteRange::ALL).into_vec();
-        self.release(locks, |ask| ask.owner == owner, ids, max)
+        let places = self.queue.iter().flat_map(|queue| queue.of_owner(owner)).collect();
+        self.release(locks, places, ids, max)
     }
 
     /// Removes every lock that was taken last through `open`, and every waiter that came through it, of the owners that
@@ -139,7 +141,9 @@ impl Table {
         max: usize,
     ) -> Released {
         let locks = self.held.of_open(open).into_iter().filter(|lock| belongs(lock.owner)).collect();
-        self.release(locks, |ask| ask.tag.open == open && belongs(ask.owner), ids, max)
+        let waiting = self.queue.iter().flat_map(|queue| queue.of_open(open).map(|place| (place, queue.at(place))));
+        let places = waiting.filter(|(_, waiter)| belongs(waiter.ask.owner)).map(|(place, _)| place).collect();
+        self.release(locks, places, ids, max)
     }
 
     /// Gives the lock of `owner` with exactly this range and mode to `to`, with the notes of `tag` but the age it has,
@@ -156,14 +160,14 @@ impl Table {
         tag: &Tag,
     ) -> Option<Lock> {
         let old = self.exact(owner, range, mode)?;
-        self.held.remove(&old);
+        self.drop_lock(&old);
         let ask = Ask { owner: to, range, mode, tag: Tag { since_ms: old.tag.since_ms, ..*tag } };
         let plan = plan_take(&self.held.near(to, range), &ask);
-        plan.gone.iter().for_each(|lock| self.held.remove(lock));
+        plan.gone.iter().for_each(|lock| self.drop_lock(lock));
         // A lock of `to` in the range is shared as this one is, so none is cut.
         assert!(plan.rest.is_empty(), "an owner had a range that another one held");
         let joined = plan.joined.expect("a taken range");
-        self.held.insert(Lock { id: old.id, ..joined });
+        self.add_lock(Lock { id: old.id, ..joined });
         Some(old)
     }
 
@@ -171,11 +175,15 @@ impl Table {
     /// ends with it.
     pub fn settle(&mut self, ids: &Ids, max: usize) -> Effects {
         let mut effects = Effects::default();
-        loop {
-            let next = self.waiters().find(|waiter| !self.shut_out(&waiter.ask, Some(waiter.id))).copied();
-            let Some(waiter) = next else { break };
-            self.leave_queue(waiter.id);
-            match self.take(&waiter.ask, ids, max) {
+        while let Some(place) = self.queue.as_ref().and_then(|queue| queue.next_due()) {
+            let queue = self.queue.as_ref().expect("somebody is due");
+            let ask = queue.at(place).ask;
+            if let Some(obstacle) = self.obstacle(&ask, place) {
+                self.queue.as_mut().expect("somebody is due").stand_behind(place, obstacle);
+                continue;
+            }
+            let waiter = self.leave_queue(place);
+            match self.take(&ask, ids, max) {
                 Ok(()) => effects.granted.push(waiter),
                 Err(_) => effects.refused.push(waiter),
             }
@@ -198,14 +206,17 @@ impl Table {
     /// What this waiter waits for now: held locks by start, then earlier waiters, oldest first.
     #[must_use]
     pub fn blockers(&self, id: WaiterId) -> Vec<Blocker> {
-        let Some(Waiter { ask, .. }) = self.waiter(id).copied() else { return Vec::new() };
+        let Some((queue, place)) = self.queue.as_ref().and_then(|queue| Some((queue, queue.place(id)?))) else {
+            return Vec::new();
+        };
+        let ask = queue.at(place).ask;
         let mut blockers = Vec::new();
         self.for_each_conflict(ask.owner, ask.range, ask.mode, &mut |lock| {
             blockers.push(Blocker { owner: lock.owner, lock: Some(lock.id), waiter: None });
             ControlFlow::Continue(())
         });
-        let earlier =
-            self.waiters().take_while(|other| other.id != id).filter(|other| self.is_behind(&ask, &other.ask));
+        let earlier = queue.conflicts(&ask, place).into_iter().map(|other| other.waiter);
+        let earlier = earlier.filter(|other| !self.holds_up(ask.owner, &other.ask));
         blockers.extend(earlier.map(|other| Blocker { owner: other.ask.owner, lock: None, waiter: Some(other.id) }));
         blockers
     }
@@ -213,7 +224,8 @@ impl Table {
     /// The waiter of that number.
     #[must_use]
     pub fn waiter(&self, id: WaiterId) -> Option<&Waiter> {
-        self.queue.as_ref()?.get(id)
+        let queue = self.queue.as_ref()?;
+        queue.place(id).map(|place| queue.at(place))
     }
 
     /// All waiters, in the order of the queue.
@@ -247,36 +259,41 @@ impl Table {
     /// The held lock of that number. Looks at every lock.
     #[must_use]
     pub fn find(&self, id: LockId) -> Option<Lock> {
-        self.held.find(id)
+        self.locks().find(|lock| lock.id == id)
     }
 
     /// Takes a lock of a snapshot as it was; it must fit those that are here.
     pub fn restore(&mut self, lock: Lock) {
         assert!(self.conflict(lock.owner, lock.range, lock.mode).is_none(), "restored locks shut each other out");
         assert!(self.overlapping(lock.owner, lock.range).is_empty(), "restored locks of one owner overlap");
-        self.held.insert(lock);
+        self.add_lock(lock);
     }
 
     /// Takes a waiter of a snapshot as the last in the queue.
     pub fn restore_waiter(&mut self, waiter: Waiter) {
         assert!(self.waiter(waiter.id).is_none(), "a waiter has one number");
-        self.queue.get_or_insert_default().push(waiter);
+        self.queue.get_or_insert_default().push(waiter, None);
     }
 
     fn exact(&self, owner: OwnerKey, range: ByteRange, mode: Mode) -> Option<Lock> {
         self.held.near(owner, range).into_iter().find(|lock| lock.range == range && lock.mode == mode)
     }
 
-    /// Whether the waiter `id`, or a newcomer, has to wait.
-    fn shut_out(&self, ask: &Ask, id: Option<WaiterId>) -> bool {
-        let mut earlier = self.waiters().take_while(|other| Some(other.id) != id);
-        self.conflict(ask.owner, ask.range, ask.mode).is_some() || earlier.any(|other| self.is_behind(ask, &other.ask))
-    }
-
-    /// Whether `ask` must not overtake `earlier`.
-    fn is_behind(&self, ask: &Ask, earlier: &Ask) -> bool {
-        let conflict = ask.owner != earlier.owner && ask.mode.conflicts(earlier.mode);
-        conflict && ask.range.overlaps(earlier.range) && !self.holds_up(ask.owner, earlier)
+    /// Something that a request at this place of the queue has to wait for.
+    ///
+    /// Waiters come first: whoever stands behind one is left alone until it is his turn.
+    fn obstacle(&self, ask: &Ask, place: Place) -> Option<Obstacle> {
+        // Whoever asks for no more than it has holds up everyone that it conflicts with.
+        let held = self.held.near(ask.owner, ask.range);
+        let has =
+            |lock: &Lock| lock.range.contains(ask.range) && (lock.mode == Mode::Exclusive || lock.mode == ask.mode);
+        if held.iter().any(has) {
+            return None;
+        }
+        let counts = |earlier: &Ask| !self.holds_up(ask.owner, earlier);
+        let ahead = self.queue.as_ref().and_then(|queue| queue.conflict(ask, place, counts));
+        let lock = || self.held.last_conflict(ask.owner, ask.range, ask.mode).map(Obstacle::Lock);
+        ahead.map(Obstacle::Waiter).or_else(lock)
     }
 
     /// Whether `owner` holds a lock that `ask` waits for.
@@ -294,25 +311,41 @@ impl Table {
         if added > plan.gone.len() && self.len() - plan.gone.len() + added > max {
             return Err(Refused::Full);
         }
-        plan.gone.iter().for_each(|lock| self.held.remove(lock));
-        plan.rest.iter().for_each(|lock| self.held.insert(Lock { id: ids.next(), ..*lock }));
-        if let Some(lock) = plan.joined {
-            let id = if plan.same { lock.id } else { ids.next() };
-            self.held.insert(Lock { id, ..lock });
+        if plan.same {
+            // The same lock with other notes: nobody's way is freer or more blocked.
+            plan.gone.iter().for_each(|lock| self.held.remove(lock));
+            plan.joined.into_iter().for_each(|lock| self.held.insert(lock));
+            return Ok(());
         }
+        plan.gone.iter().for_each(|lock| self.drop_lock(lock));
+        let added = plan.rest.into_iter().chain(plan.joined);
+        added.for_each(|lock| self.add_lock(Lock { id: ids.next(), ..lock }));
         Ok(())
     }
 
-    fn release(&mut self, locks: Vec<Lock>, of: impl Fn(&Ask) -> bool, ids: &Ids, max: usize) -> Released {
-        locks.iter().for_each(|lock| self.held.remove(lock));
-        let leaving: SmallVec<[WaiterId; 4]> =
-            self.waiters().filter(|waiter| of(&waiter.ask)).map(|waiter| waiter.id).collect();
-        let waiters = leaving.into_iter().filter_map(|id| self.leave_queue(id)).collect();
+    fn add_lock(&mut self, lock: Lock) {
+        self.held.insert(lock);
+        if let Some(queue) = &mut self.queue {
+            queue.has_gained(lock.owner);
+        }
+    }
+
+    fn drop_lock(&mut self, lock: &Lock) {
+        self.held.remove(lock);
+        if let Some(queue) = &mut self.queue {
+            queue.is_gone(Obstacle::Lock(lock.id));
+        }
+    }
+
+    fn release(&mut self, locks: Vec<Lock>, places: Vec<Place>, ids: &Ids, max: usize) -> Released {
+        locks.iter().for_each(|lock| self.drop_lock(lock));
+        let waiters = places.into_iter().map(|place| self.leave_queue(place)).collect();
         Released { locks, waiters, effects: self.settle(ids, max) }
     }
 
-    fn leave_queue(&mut self, id: WaiterId) -> Option<Waiter> {
-        let waiter = self.queue.as_mut()?.remove(id);
+    fn leave_queue(&mut self, place: Place) -> Waiter {
+        let queue = self.queue.as_mut().expect("a place in the queue");
+        let waiter = queue.remove(place);
         self.queue.take_if(|queue| queue.is_empty());
         waiter
     }

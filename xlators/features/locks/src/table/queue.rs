@@ -144,7 +144,7 @@ impl Queue {
         self.due.insert(place);
     }
 
-    /// The oldest that is due, which is not due any more: the caller removes it or finds an obstacle.
+    /// The oldest that is due, until it is removed or stands behind something.
     pub fn next_due(&self) -> Option<Place> {
         self.due.first().copied()
     }
@@ -156,7 +156,8 @@ impl Queue {
         self.entries.get_mut(&place).expect("a place in the queue").obstacle = Some(obstacle);
     }
 
-    /// The nearest waiter before `place` that conflicts with `ask` and that `counts`.
+    /// A waiter before `place` that conflicts with `ask` and that `counts`: of those with one range the
+    /// nearest, so that a crowd forms a line and each stands behind another one.
     pub fn conflict(&self, ask: &Ask, place: Place, counts: impl Fn(&Ask) -> bool) -> Option<Place> {
         let mut accept = |other: &Placed| other.waiter.ask.owner != ask.owner && counts(&other.waiter.ask);
         self.spans.last(&conflicting(ask, place), &mut accept).map(|other| other.place)
