@@ -11,3 +11,6 @@ pub mod lockinfo;
 pub mod mandatory;
 pub mod reclaim;
 pub mod xlator_locks;
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,8 @@
 //!
 //! Always true between calls:
 //! - whoever is not on the record reclaims nothing, nor does one that has said that it is complete or that is gone;
+//! - nor does one from whom something was taken that it has not heard of: it would claim that too, perhaps before the next
+//!   holder does. It is waited for all the same: until it hears that it has lost everything it trusts what it held;
 //! - a grace that is over stays over, as long as the times handed in do not go back;
 //! - it is over as soon as nobody may reclaim any more, at its end, and at twice its timeout in any case.
 
@@ -45,9 +47,28 @@ pub struct Grace {
     awaited: usize,
 }
 
+/// A client on the durable record: it held locks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// Who.
+    pub client: ClientId,
+    /// A lock was taken from it (by expiry, reclaim, drop or fence), and it has not answered for it since, by a claim or by
+    /// releasing the open. The record has to say so before the lock is given away.
+    pub robbed: bool,
+}
+
+impl From<ClientId> for Recorded {
+    /// A client from which nothing was taken.
+    fn from(client: ClientId) -> Recorded {
+        Recorded { client, robbed: false }
+    }
+}
+
 /// How far one client on the record has got.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reclaims {
+    /// Whether it may reclaim nothing; see [`Recorded::robbed`].
+    pub robbed: bool,
     /// Locks that it has back.
     pub reclaimed: u64,
     /// Whether there may be more.
@@ -57,7 +78,7 @@ pub struct Reclaims {
 /// Whether a client on the record is waited for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Standing {
-    /// It may reclaim.
+    /// It has claims to make.
     #[default]
     Awaited,
     /// It has said that it was all.
@@ -71,7 +92,7 @@ pub enum Standing {
 pub struct Counts {
     /// Clients that held locks before.
     pub clients: usize,
-    /// Those of them that may still reclaim.
+    /// Those of them that have not completed.
     pub awaited: usize,
     /// Locks that are back.
     pub reclaimed: u64,
@@ -79,9 +100,18 @@ pub struct Counts {
 
 impl Grace {
     /// Begins at `now_ms` for the clients on the durable record; without any it is over at once.
+    ///
+    /// `timeout_ms` is at least the longest `detach-timeout` of them: so long does a client that is cut off trust its
+    /// locks.
     #[must_use]
-    pub fn begin(reason: Reason, recorded: impl IntoIterator<Item = ClientId>, now_ms: u64, timeout_ms: u64) -> Grace {
-        let clients: BTreeMap<_, _> = recorded.into_iter().map(|client| (client, Reclaims::default())).collect();
+    pub fn begin(
+        reason: Reason,
+        recorded: impl IntoIterator<Item: Into<Recorded>>,
+        now_ms: u64,
+        timeout_ms: u64,
+    ) -> Grace {
+        let fresh = |Recorded { client, robbed }| (client, Reclaims { robbed, ..Reclaims::default() });
+        let clients: BTreeMap<_, _> = recorded.into_iter().map(|recorded| fresh(recorded.into())).collect();
         let awaited = clients.len();
         Grace { reason, begun_ms: now_ms, timeout_ms, ends_ms: now_ms.saturating_add(timeout_ms), clients, awaited }
     }
@@ -95,19 +125,19 @@ impl Grace {
     /// Whether `client` may have its locks back.
     #[must_use]
     pub fn may_reclaim(&self, client: ClientId, now_ms: u64) -> bool {
-        let awaited = |reclaims: &Reclaims| reclaims.standing == Standing::Awaited;
-        !self.is_over(now_ms) && self.clients.get(&client).is_some_and(awaited)
+        let may = |reclaims: &Reclaims| reclaims.standing == Standing::Awaited && !reclaims.robbed;
+        !self.is_over(now_ms) && self.clients.get(&client).is_some_and(may)
     }
 
     /// Counts `locks` that `client` has back, and puts the end off so that at least [`RECLAIM_EXTENDS_MS`] are left, up
-    /// to twice the timeout in all. A grace that is over is not put off, nor is one by a client that is not awaited.
+    /// to twice the timeout in all. A grace that is over is not put off, nor is one by a client that may not reclaim.
     pub fn reclaimed(&mut self, client: ClientId, locks: u64, now_ms: u64) {
-        let awaited = self.may_reclaim(client, now_ms);
+        let in_time = self.may_reclaim(client, now_ms);
         // Counted in any case: it was granted while the grace ran, whatever another thread has said meanwhile.
         if let Some(reclaims) = self.clients.get_mut(&client) {
             reclaims.reclaimed += locks;
         }
-        if awaited {
+        if in_time {
             let latest = self.begun_ms.saturating_add(self.timeout_ms.saturating_mul(2));
             self.ends_ms = self.ends_ms.max(latest.min(now_ms.saturating_add(RECLAIM_EXTENDS_MS)));
         }
@@ -189,7 +219,7 @@ mod tests {
 
     #[test]
     fn without_anybody_on_the_record_it_is_over_at_once() {
-        assert!(Grace::begin(Reason::JournalMissing, [], 1_000, 30_000).is_over(1_000));
+        assert!(Grace::begin(Reason::JournalMissing, [] as [Recorded; 0], 1_000, 30_000).is_over(1_000));
     }
 
     #[test]
@@ -200,6 +230,20 @@ mod tests {
         grace.complete(A);
         assert!(!grace.may_reclaim(A, 1_000));
         assert!(grace.may_reclaim(B, 1_000));
+    }
+
+    /// B had taken a lock over from A when the brick lost its journal: A, which had not heard of it and came first, got it
+    /// back. Not waiting for A at all was no better: when B was complete, the grace ended and others took what A went on
+    /// trusting that it held.
+    #[test]
+    fn a_client_that_was_robbed_reclaims_nothing_and_is_waited_for() {
+        let robbed = Recorded { client: A, robbed: true };
+        let mut grace = Grace::begin(Reason::JournalMissing, [robbed, B.into()], 1_000, 30_000);
+        assert!(!grace.may_reclaim(A, 1_000));
+        grace.complete(B);
+        assert!(!grace.is_over(30_999));
+        grace.complete(A);
+        assert!(grace.is_over(2_000));
     }
 
     #[test]
@@ -255,7 +299,7 @@ mod tests {
         grace.complete(A);
         assert_eq!(grace.counts(), Counts { clients: 2, awaited: 1, reclaimed: 4 });
         let of_a = grace.clients().find(|(client, _)| *client == A).map(|(_, reclaims)| reclaims);
-        assert_eq!(of_a, Some(Reclaims { reclaimed: 4, standing: Standing::Complete }));
+        assert_eq!(of_a, Some(Reclaims { robbed: false, reclaimed: 4, standing: Standing::Complete }));
         assert_eq!((grace.reason().word(), grace.begun_at()), ("lock journal missing", 1_000));
     }
 
@@ -271,18 +315,18 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_happens_it_ends_once_and_in_time(
-            recorded in prop::collection::btree_set(0u128..4, 0..4),
+            recorded in prop::collection::btree_map(0u128..4, any::<bool>(), 0..4),
             timeout_ms in 0u64..5_000,
             steps in prop::collection::vec((0u64..1_500, 0u128..5, 0u8..6), 0..40),
         ) {
             let (begun, mut now_ms, mut over, mut done) = (100, 100, false, std::collections::BTreeSet::new());
-            let mut grace = Grace::begin(Reason::JournalDamaged, recorded.iter().copied().map(ClientId), begun, timeout_ms);
+            let mut grace = Grace::begin(Reason::JournalDamaged, recorded.iter().map(|(number, robbed)| Recorded { client: ClientId(*number), robbed: *robbed }), begun, timeout_ms);
             for (wait_ms, number, action) in steps {
                 now_ms += wait_ms;
                 let client = ClientId(number);
                 prop_assert!(!over || grace.is_over(now_ms), "it came back");
                 over = grace.is_over(now_ms);
-                let allowed = !over && recorded.contains(&number) && !done.contains(&number);
+                let allowed = !over && recorded.get(&number) == Some(&false) && !done.contains(&number);
                 prop_assert_eq!(grace.may_reclaim(client, now_ms), allowed);
                 match action {
                     0..=2 => grace.reclaimed(client, 1, now_ms),
@@ -292,7 +336,7 @@ mod tests {
                     _ => {}
                 }
                 prop_assert!(grace.ends_at() <= begun + 2 * timeout_ms);
-                let left = recorded.difference(&done).count();
+                let left = recorded.keys().filter(|number| !done.contains(*number)).count();
                 prop_assert_eq!(grace.awaited().count(), left);
                 prop_assert_eq!(grace.counts().awaited, left);
                 prop_assert_eq!(grace.is_over(now_ms), left == 0 || grace.ends_at() <= now_ms);
