@@ -165,7 +165,7 @@ impl Store {
         match record {
             Record::BetweenSet(lk) => drop(self.between_set(&mut self.shard(lk.gfid), lk, usize::MAX, news)),
             Record::BetweenWait(lk, id) => {
-                drop(self.between_wait(&mut self.shard(lk.gfid), lk, *id, None, usize::MAX, news))
+                let _ = self.between_wait(&mut self.shard(lk.gfid), lk, *id, None, usize::MAX, news);
             }
             Record::BetweenUnlock(lk) => drop(self.between_unlock(&mut self.shard(lk.gfid), lk, news)),
             Record::BetweenCancel(gfid, id) => drop(self.between_cancel(&mut self.shard(*gfid), *gfid, *id, news)),
@@ -360,15 +360,32 @@ impl Brick {
         }
     }
 
+    /// Takes a lock from its owner; whether it was there.
+    pub(crate) fn take_between(&self, gfid: Gfid, id: LockId) -> bool {
+        let (taken, _) = self.change(gfid, |shard, _, news| {
+            let found = shard.inode(gfid).and_then(|inode| inode.between()).and_then(|between| {
+                let (domain, lock) = between.locks().find(|(_, lock)| lock.id == id)?;
+                Some(self.between_named(gfid, domain, &lock.request))
+            });
+            let taken = self.store.between_take(shard, gfid, id, news).is_some();
+            (taken, found.filter(|_| taken).map(Record::BetweenUnlock))
+        });
+        taken
+    }
+
+    fn between_named(&self, gfid: Gfid, domain: &str, request: &Request) -> BetweenLk {
+        let owner = self.store.clients.owner(request.owner);
+        let Request { scope, mode, tag, .. } = request.clone();
+        let (client, owner, domain) = (owner.client.id, owner.name.clone(), domain.to_owned());
+        BetweenLk { gfid, client, owner, domain, scope, mode, tag, asked: None }
+    }
+
     /// Takes their locks from those in the way of a waiter whose time is up.
     pub(crate) fn expire_before_waiter(&self, gfid: Gfid, id: WaiterId) {
         self.change(gfid, |shard, held, news| {
             let asks = shard.inode(gfid).and_then(|inode| inode.between()).and_then(|between| {
                 let (domain, waiter) = between.waiters().find(|(_, waiter)| waiter.id == id)?;
-                let owner = self.store.clients.owner(waiter.request.owner);
-                let Request { scope, mode, tag, .. } = waiter.request.clone();
-                let (client, owner, domain) = (owner.client.id, owner.name.clone(), domain.to_owned());
-                Some(BetweenLk { gfid, client, owner, domain, scope, mode, tag, asked: None })
+                Some(self.between_named(gfid, domain, &waiter.request))
             });
             if let Some(asks) = asks {
                 self.expire_between(shard, held, &asks, news);

@@ -21,6 +21,7 @@ use crate::record::{Lk, Record};
 use crate::rules::deadlock::find_cycle;
 use crate::rules::grace::Grace;
 use crate::rules::life::{Life, Presence};
+use crate::rules::lockinfo::LockinfoKey;
 use crate::store::{AllShards, News, Shard, Store};
 use crate::table::{Lock, OwnerKey, Refused, WaiterId};
 use crate::timers::{Later, Timers};
@@ -50,6 +51,7 @@ pub(crate) struct Brick {
     pub(crate) grace_waits: AtomicUsize,
     /// Clients that are away: none, nearly always, and then nobody's time can be up.
     pub(crate) away: AtomicUsize,
+    pub(crate) lockinfo: OnceLock<LockinfoKey>,
     began: Instant,
     stop: watch::Sender<bool>,
 }
@@ -76,6 +78,7 @@ impl Brick {
             grace_over: Notify::new(),
             grace_waits: AtomicUsize::new(0),
             away: AtomicUsize::new(0),
+            lockinfo: OnceLock::new(),
             began: Instant::now(),
             stop: watch::channel(false).0,
         }
@@ -112,6 +115,7 @@ impl Brick {
             },
         };
         if let Some(folder) = folder {
+            self.read_key(&folder)?;
             let (ledger, past) = Ledger::open(options.journal, &folder)?;
             self.take_up(&ledger, past)?;
             assert!(self.ledger.set(Arc::new(ledger)).is_ok(), "a brick starts once");

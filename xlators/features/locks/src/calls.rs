@@ -130,6 +130,7 @@ impl Brick {
         }
         self.until_no_grace(cx).await?;
         self.admit(client, waits).await?;
+        self.preempt(cx, &asks).await?;
         let gfid = asks.gfid;
         let queue = Queue::Lk(asks.kind);
         match self.begin(client, asks, waits)? {

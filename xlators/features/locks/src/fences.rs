@@ -72,6 +72,8 @@ impl Fences {
 
 /// What whoever lost a lock is answered.
 pub(crate) fn lost(why: LostBy) -> FopError {
-    let error = FopError::new(Errno::EIO).doing("using an open file whose lock is gone").with("why", why.word());
+    // Whoever lost to a newer lock knows that it may and asks again.
+    let errno = if why == LostBy::Fence { Errno::EBUSY } else { Errno::EIO };
+    let error = FopError::new(errno).doing("using an open file whose lock is gone").with("why", why.word());
     error.with_xdata(Xdata::EMPTY.with(&LOCK_LOST, why.word().to_owned()))
 }

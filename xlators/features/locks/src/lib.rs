@@ -15,9 +15,11 @@ mod questions;
 mod reclaiming;
 mod record;
 pub mod rules;
+mod shielding;
 mod store;
 pub mod table;
 mod timers;
+mod virtuals;
 mod waits;
 
 use std::sync::Arc;
@@ -27,6 +29,7 @@ use brickwork_api::*;
 
 use crate::brick::Brick;
 use crate::options::LocksOptions;
+use crate::shielding::Io;
 
 /// What a volfile knows it by.
 pub const TYPE: XlatorType = XlatorType {
@@ -47,9 +50,9 @@ fn prepare(mut setup: Setup) -> Result<Arc<dyn Xlator>, SetupError> {
 #[derive(Debug)]
 pub struct Locks(Arc<Brick>);
 
-/// Fops through an open file: nothing is added to them unless some open is fenced.
-macro_rules! unless_fenced {
-    ($($name:ident $request:ident $reply:ident $open:expr;)*) => {
+/// Fops through an open file: nothing is added to them unless some open is fenced or locks keep I/O away.
+macro_rules! guarded {
+    ($($name:ident $request:ident $reply:ident |$asked:ident| $io:expr;)*) => {
         $(
             fn $name<'life0, 'life1, 'life2, 'async_trait>(
                 &'life0 self,
@@ -62,17 +65,29 @@ macro_rules! unless_fenced {
                 'life2: 'async_trait,
                 Self: 'async_trait,
             {
-                let open: fn(&$request) -> Option<OpenId> = $open;
-                if self.0.store.fences.any()
-                    && let Some(open) = open(request)
-                    && let Err(error) = self.0.store.fences.check(cx.client(), open)
-                {
-                    return Box::pin(std::future::ready(Err(error.from_xlator(&self.0.name))));
+                if !self.0.store.fences.any() && !self.0.shields() {
+                    return self.0.child.$name(cx, request);
                 }
-                self.0.child.$name(cx, request)
+                Box::pin(async move {
+                    let $asked = request;
+                    self.admit(cx, $io).await?;
+                    self.0.child.$name(cx, request).await
+                })
             }
         )*
     };
+}
+
+impl Locks {
+    /// Whether an I/O may be done.
+    async fn admit(&self, cx: &Cx, io: Io) -> FopResult<()> {
+        let admitted = match io.open.map(|open| self.0.store.fences.check(cx.client(), open)) {
+            Some(Err(error)) => Err(error),
+            _ if self.0.shields() => self.0.admit_io(cx, io).await,
+            _ => Ok(()),
+        };
+        admitted.map_err(|error| error.from_xlator(&self.0.name))
+    }
 }
 
 #[async_trait]
@@ -134,15 +149,38 @@ impl Xlator for Locks {
         }
     }
 
-    unless_fenced! {
-        read ReadReq ReadReply |request| Some(request.file.open);
-        write WriteReq WriteReply |request| Some(request.file.open);
-        fsync FsyncReq FsyncReply |request| Some(request.file.open);
-        fallocate FallocateReq FallocateReply |request| Some(request.file.open);
-        discard DiscardReq DiscardReply |request| Some(request.file.open);
-        zerofill ZerofillReq ZerofillReply |request| Some(request.file.open);
-        seek SeekReq SeekReply |request| Some(request.file.open);
-        truncate TruncateReq TruncateReply |request| request.target.open;
-        copy_file_range CopyFileRangeReq CopyFileRangeReply |request| Some(request.to.open);
+    async fn getxattr(&self, cx: &Cx, request: &GetxattrReq) -> FopResult<GetxattrReply> {
+        match self.0.virtual_xattr(cx, request.target, request.name.as_bytes()) {
+            None => self.0.child.getxattr(cx, request).await,
+            Some(value) => {
+                let value = value.map_err(|error| error.from_xlator(&self.0.name))?;
+                Ok(GetxattrReply { value, xdata: Xdata::EMPTY })
+            }
+        }
+    }
+
+    async fn setxattr(&self, cx: &Cx, request: &SetxattrReq) -> FopResult<SetxattrReply> {
+        if request.name.as_bytes() != virtuals::LOCKINFO {
+            return self.0.child.setxattr(cx, request).await;
+        }
+        let set = self.0.set_lockinfo(cx, request.target.gfid, &request.value);
+        set.map_err(|error| error.from_xlator(&self.0.name))?;
+        Ok(SetxattrReply { xdata: Xdata::EMPTY })
+    }
+
+    guarded! {
+        read ReadReq ReadReply |asked| Io::read(asked.file, asked.offset, u64::from(asked.size));
+        write WriteReq WriteReply |asked| match asked.append {
+            true => Io::to_end(asked.file.into(), 0),
+            false => Io::write(asked.file, asked.offset, asked.data.len() as u64),
+        };
+        fallocate FallocateReq FallocateReply |asked| Io::write(asked.file, asked.offset, asked.length);
+        discard DiscardReq DiscardReply |asked| Io::write(asked.file, asked.offset, asked.length);
+        zerofill ZerofillReq ZerofillReply |asked| Io::write(asked.file, asked.offset, asked.length);
+        truncate TruncateReq TruncateReply |asked| Io::to_end(asked.target, asked.size);
+        open OpenReq OpenReply |asked| Io::open(asked.file, asked.flags);
+        copy_file_range CopyFileRangeReq CopyFileRangeReply |asked| Io::write(asked.to, asked.to_offset, asked.length);
+        fsync FsyncReq FsyncReply |asked| Io::none(asked.file);
+        seek SeekReq SeekReply |asked| Io::none(asked.file);
     }
 }

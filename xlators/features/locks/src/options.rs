@@ -3,24 +3,8 @@
 use brickwork_api::option_enum;
 use brickwork_api::options::{AbsolutePath, Seconds, options};
 
-option_enum! {
-    /// Whose I/O a lock keeps away.
-    pub enum Mandatory {
-        /// Nobody's.
-        Off = "off",
-    }
-}
-option_enum! {
-    /// From whom.
-    pub enum ReclaimFrom {
-        /// g
-        Group = "group",
-        /// d
-        Detached = "detached",
-        /// a
-        Any = "any",
-    }
-}
+pub use crate::rules::mandatory::Mandatory;
+pub use crate::rules::reclaim::ReclaimFrom;
 
 option_enum! {
     /// What the locks of clients on other machines survive.

@@ -12,6 +12,7 @@ use crate::brick::Brick;
 use crate::clients::Client;
 use crate::record::{Asked, Record};
 use crate::rules::life::{Keeping, Life, Presence, beyond_limit};
+use crate::rules::reclaim::{ClaimDecision, GraceFor, decide_claim};
 use crate::store::{KINDS, News, owners};
 use crate::table::{Mode, OwnerKey, Tag};
 use crate::timers::Later;
@@ -187,28 +188,30 @@ impl Brick {
     async fn judge(&self, client: &Client, claim: &Claim) -> FopResult<(Verdict, Option<u64>)> {
         let key = self.store.clients.key(&self.store.clients.of(client.id), &claim.owner);
         let ranges = claim.ranges.iter().map(claimed_range).collect::<FopResult<Vec<_>>>()?;
-        let reclaims = self.may_reclaim(client.id);
-        if reclaims {
+        let grace = self.grace_for(client.id);
+        if grace == GraceFor::This {
             self.admit(client, false).await?;
         }
         Ok(self.change(claim.gfid, |shard, held, news| {
             let mut got = 0;
             for (range, mode, pid) in &ranges {
                 let table = shard.inode(claim.gfid).and_then(|inode| inode.table(claim.kind));
-                if table.is_some_and(|table| covers(table, key, *range, *mode)) {
-                    continue;
-                }
+                let is_held = table.is_some_and(|table| covers(table, key, *range, *mode));
+                let conflict = table.is_some_and(|table| table.conflict(key, *range, *mode).is_some());
                 let tag = Tag { open: claim.open, process: *pid, since_ms: self.today_ms(), mandatory: false };
-                let mut lk = self.store.named(claim.gfid, claim.kind, key, *range, *mode, tag);
-                lk.asked = None;
-                if reclaims && self.store.set(shard, &lk, news).is_ok() {
-                    news.place = held.append(&Record::Set(lk)).max(news.place);
-                    got += 1;
-                    continue;
+                let lk = self.store.named(claim.gfid, claim.kind, key, *range, *mode, tag);
+                match decide_claim(is_held, conflict, grace) {
+                    ClaimDecision::Held => {}
+                    ClaimDecision::Grant if self.store.set(shard, &lk, news).is_ok() => {
+                        news.place = held.append(&Record::Set(lk)).max(news.place);
+                        got += 1;
+                    }
+                    ClaimDecision::Grant | ClaimDecision::Lost => {
+                        self.store.fences.put(client.id, claim.open, LostBy::Expiry);
+                        let record = Record::Fence { client: client.id, open: claim.open, why: LostBy::Expiry };
+                        return (Verdict::Lost, Some(record));
+                    }
                 }
-                self.store.fences.put(client.id, claim.open, LostBy::Expiry);
-                let record = Record::Fence { client: client.id, open: claim.open, why: LostBy::Expiry };
-                return (Verdict::Lost, Some(record));
             }
             if got > 0
                 && let Some(grace) = self.grace.lock().as_mut()
@@ -217,12 +220,6 @@ impl Brick {
             }
             (Verdict::Held, None)
         }))
-    }
-
-    /// Whether the client may have back what nobody knows any more.
-    pub(crate) fn may_reclaim(&self, id: ClientId) -> bool {
-        self.in_grace.load(Ordering::Acquire)
-            && self.grace.lock().as_ref().is_some_and(|grace| grace.may_reclaim(id, self.now_ms()))
     }
 }
 
