@@ -62,10 +62,8 @@ impl Control {
         let place = Place::take(&self.table)?;
         let gfid = self.volume.lookup(path).await?.gfid;
         let using = self.open(Whose { gfid, owner: owner.clone() }).await?;
-        let result = using.file.lock(owner, lock, How::Reclaim).await;
-        if result.is_ok() {
-            place.keep(&using.whose, using.file.id().open, (lock.kind, lock.range));
-        }
+        let taken = using.file.lock(owner, lock, How::Reclaim).await;
+        let result = taken.and_then(|()| place.keep(&using.whose, using.file.id().open, (lock.kind, lock.range)));
         using.end().await;
         result
     }
@@ -225,16 +223,22 @@ impl<'a> Place<'a> {
         Ok(Place(table))
     }
 
-    /// Notes that the lock is held through `open`; if that is gone meanwhile, so is the lock.
-    fn keep(self, whose: &Whose, open: OpenId, lock: (LkKind, ByteRange)) {
+    /// Notes that the lock is held through `open`.
+    ///
+    /// # Errors
+    /// The lock is gone again: the mount has ended, or somebody took it.
+    fn keep(self, whose: &Whose, open: OpenId, lock: (LkKind, ByteRange)) -> FopResult<()> {
         let mut guard = self.0.lock();
         let table = &mut *guard;
-        let Some(held) = table.files.get_mut(whose).filter(|held| held.file.id().open == open) else { return };
+        let Some(held) = table.files.get_mut(whose).filter(|held| held.file.id().open == open) else {
+            return Err(if table.ended { ended() } else { Errno::EIO.into() });
+        };
         // Taken over once more: it is the same lock.
         if !held.locks.contains(&lock) {
             held.locks.push(lock);
             table.locks += 1;
         }
+        Ok(())
     }
 }
 

@@ -1,20 +1,24 @@
 //! What the operations of one mount share: from a request to a fop on the graph, and from its answer to a reply.
 
+use std::any::Any;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use brickwork_api::locks::LOCK_LOST;
 use brickwork_api::xdata::UNCACHED;
 use brickwork_api::{
-    Attr, Cancel, Credentials, Cx, Errno, FileKind, FopError, FopKind, FopType, ForgetReq, Gfid, Host, LkOwner,
-    OpenFile, OpenId, ReleaseReq, ReleasedirReq, RequestId, Xdata, Xlator,
+    Attr, Cancel, Credentials, Cx, Errno, FileKind, FopError, FopKind, FopType, ForgetReq, Gfid, Host, LkOwner, LkReq,
+    OpenFile, OpenId, ReadReq, ReleaseReq, ReleasedirReq, RequestId, WriteReq, Xdata, Xlator,
 };
 use brickwork_fuse::{Delivery, Entry, Fh, Handled, LockOwner, NodeId, Reply, Request, Started};
 use brickwork_volume::{Client, Slot, Volume, lane};
 use parking_lot::Mutex;
 
+use crate::closings::Closings;
 use crate::coherence::{Changing, Coherence, Freshness, Moment};
+use crate::commands::Commands;
 use crate::control::Control;
 use crate::convert;
 use crate::counters::Counters;
@@ -69,6 +73,8 @@ pub(crate) struct Front {
     pub(crate) opens: Opens,
     pub(crate) flushes: Flushes,
     pub(crate) groups: Groups,
+    pub(crate) commands: Commands,
+    pub(crate) closings: Arc<Closings>,
     pub(crate) counters: Counters,
     pub(crate) started: OnceLock<Started>,
     pub(crate) coherence: Coherence,
@@ -91,6 +97,8 @@ impl Front {
             opens: Opens::new(),
             flushes: Flushes::default(),
             groups: Groups::new(),
+            commands: Commands::default(),
+            closings: Arc::default(),
             counters: Counters::new(),
             started: OnceLock::new(),
             coherence: Coherence::new(),
@@ -215,19 +223,19 @@ impl Front {
     }
 
     /// Takes a request id, and the root of the graph of this moment.
-    pub(crate) async fn begin(&self, caller: Caller) -> Work<'_> {
+    pub(crate) async fn begin(self: &Arc<Front>, caller: Caller) -> Work<'_> {
         let slot = self.client.requests().take(lane()).await;
         let killed = caller.killed.clone();
         self.work(caller, slot, killed)
     }
 
     /// Takes a request id for a wait; `None` when too many wait.
-    pub(crate) fn begin_wait(&self, caller: Caller, cancel: Cancel) -> Option<Work<'_>> {
+    pub(crate) fn begin_wait(self: &Arc<Front>, caller: Caller, cancel: Cancel) -> Option<Work<'_>> {
         let slot = self.client.waits().try_take(lane())?;
         Some(self.work(caller, slot, cancel))
     }
 
-    fn work<'a>(&self, caller: Caller, slot: Slot<'a>, cancel: Cancel) -> Work<'a> {
+    fn work<'a>(self: &'a Arc<Front>, caller: Caller, slot: Slot<'a>, cancel: Cancel) -> Work<'a> {
         let cx = Cx {
             request: RequestId { client: self.client.id(), slot: slot.number(), sequence: slot.sequence() },
             lk_owner: caller.lk_owner,
@@ -236,7 +244,8 @@ impl Front {
             cancel,
             host: self.host.clone(),
         };
-        Work { root: self.roots.root(), cx, slot, since: self.coherence.now(), uncached: AtomicBool::new(false) }
+        let (root, since) = (self.roots.root(), self.coherence.now());
+        Work { front: self, root, cx, slot, since, uncached: AtomicBool::new(false) }
     }
 
     /// Counts what became of a request that `reader` began.
@@ -393,7 +402,7 @@ impl Front {
         !self.forgetting.swap(true, Ordering::AcqRel)
     }
 
-    async fn tell_forgotten(&self) {
+    async fn tell_forgotten(self: &Arc<Front>) {
         loop {
             let turn = Turn(&self.forgetting);
             self.forget_batches().await;
@@ -405,7 +414,7 @@ impl Front {
         }
     }
 
-    async fn forget_batches(&self) {
+    async fn forget_batches(self: &Arc<Front>) {
         loop {
             let gfids: Vec<Gfid> = {
                 let mut list = self.forgotten.lock();
@@ -429,7 +438,7 @@ impl Front {
     }
 
     /// Ends an open in the graph and here.
-    pub(crate) async fn release(&self, caller: Caller, file: OpenFile, directory: bool) {
+    pub(crate) async fn release(self: &Arc<Front>, caller: Caller, file: OpenFile, directory: bool) {
         let work = self.begin(caller).await;
         let result = if directory {
             let request = ReleasedirReq { file, xdata: Xdata::EMPTY };
@@ -489,8 +498,22 @@ impl Drop for Turn<'_> {
     }
 }
 
+/// Whether the open behind a fop is good for nothing any more, as a lock that was taken through it is gone.
+fn tells_of_a_lost_lock(error: &FopError) -> bool {
+    error.errno() == Errno::EIO && error.xdata().get(&LOCK_LOST).is_ok_and(|why| why.is_some())
+}
+
+/// The open that a request of the three fops which applications do through opens with locks goes through.
+fn file_of(request: &dyn Any) -> Option<OpenFile> {
+    let read = request.downcast_ref::<ReadReq>().map(|read| read.file);
+    let write = || request.downcast_ref::<WriteReq>().map(|write| write.file);
+    let lk = || request.downcast_ref::<LkReq>().map(|lk| lk.file);
+    read.or_else(write).or_else(lk)
+}
+
 /// A request under way: its context, its slot, and the graph it runs on.
 pub(crate) struct Work<'a> {
+    front: &'a Arc<Front>,
     pub(crate) root: Arc<dyn Xlator>,
     pub(crate) cx: Cx,
     slot: Slot<'a>,
@@ -508,8 +531,15 @@ impl Work<'_> {
             Err(error) => error.xdata(),
         };
         // Nearly all carry nothing. Another shape under this name says as little.
-        if !xdata.is_empty() && xdata.get(&UNCACHED).ok().flatten() == Some(true) {
-            self.uncached.store(true, Ordering::Relaxed);
+        if !xdata.is_empty() {
+            if xdata.get(&UNCACHED).ok().flatten() == Some(true) {
+                self.uncached.store(true, Ordering::Relaxed);
+            }
+            if matches!(&result, Err(error) if tells_of_a_lost_lock(error))
+                && let Some(file) = file_of(request)
+            {
+                self.front.lose(file.gfid, &[file.open]);
+            }
         }
         result
     }

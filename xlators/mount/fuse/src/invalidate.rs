@@ -18,7 +18,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use brickwork_api::{Event, Gfid, Hold};
+use brickwork_api::locks::{ClientNotice, LockNotice, LostBy};
+use brickwork_api::{Event, Gfid, Hold, OpenId};
 use brickwork_fuse::{NodeId, Notified, Notifier, NotifyError};
 use parking_lot::Mutex;
 
@@ -50,10 +51,34 @@ impl Front {
                 let front = self.clone();
                 self.host.spawn(Box::pin(async move { front.flushes.look(&*front.host).await }));
             }
-            Event::Lock(_) => self.control.hear(event),
+            Event::Lock(ClientNotice { client, notice }) if *client == self.client.id() => {
+                self.control.hear(event);
+                if let LockNotice::Lost { gfid, opens, why } = notice {
+                    self.tell_of_lost(*gfid, opens, *why);
+                }
+            }
             Event::ChildUp => drop(self.flushes.is_away(false)),
             _ => {}
         }
+    }
+
+    fn tell_of_lost(self: &Arc<Front>, gfid: Gfid, opens: &[OpenId], why: LostBy) {
+        let count = self.lose(gfid, opens);
+        if count > 0 {
+            tracing::warn!(%gfid, opens = count, why = why.word(), "locks are gone; their open files answer EIO until they are closed");
+        }
+    }
+
+    /// Notes that locks of `opens` of `gfid` are gone, and drops the pages that the kernel would show through them; returns
+    /// how many of them are news.
+    pub(crate) fn lose(self: &Arc<Front>, gfid: Gfid, opens: &[OpenId]) -> usize {
+        let count = opens.iter().filter(|open| self.opens.lose(**open)).count();
+        if count > 0
+            && let Some(node) = self.nodes.find(gfid)
+        {
+            self.drop_untellable(node);
+        }
+        count
     }
 
     fn invalidate(self: &Arc<Front>, gfid: Gfid, names: bool, hold: Hold) {

@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
+mod closings;
 mod coherence;
+mod commands;
 mod control;
 mod convert;
 mod counters;

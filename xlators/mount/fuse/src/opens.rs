@@ -4,6 +4,7 @@
 //! for what must outlive a request: releasing everything when the mount ends, and moving it to another graph.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use brickwork_api::{DirEntry, Gfid, OpenFile, OpenId};
 use brickwork_fuse::Fh;
@@ -15,8 +16,16 @@ const SHARDS: usize = 16;
 
 /// One open file or directory.
 pub(crate) enum Open {
-    /// A file, and whether the kernel caches what is read and written through this open.
-    File { gfid: Gfid, keeps_pages: bool },
+    /// A file.
+    File {
+        gfid: Gfid,
+        /// The kernel caches what is read and written through it.
+        keeps_pages: bool,
+        /// Locks were asked for through it.
+        has_locks: bool,
+        /// A lock that was taken through it is gone: the brick answers EIO until it is closed.
+        lost: bool,
+    },
     /// A directory.
     Directory {
         gfid: Gfid,
@@ -40,21 +49,57 @@ pub(crate) struct Rest {
 /// Everything that is open.
 pub(crate) struct Opens {
     shards: [Mutex<HashMap<u64, Open>>; SHARDS],
+    /// How many opens of an object have lost a lock.
+    lost: Mutex<HashMap<Gfid, usize>>,
+    lost_count: AtomicUsize,
 }
 
 impl Opens {
     pub(crate) fn new() -> Opens {
-        Opens { shards: Default::default() }
+        Opens { shards: Default::default(), lost: Mutex::default(), lost_count: AtomicUsize::new(0) }
     }
 
     /// Notes that `file` is open; call it before the reply leaves.
     pub(crate) fn insert_file(&self, file: OpenFile, keeps_pages: bool) {
-        self.shard(file.open.0).lock().insert(file.open.0, Open::File { gfid: file.gfid, keeps_pages });
+        self.shard(file.open.0)
+            .lock()
+            .insert(file.open.0, Open::File { gfid: file.gfid, keeps_pages, has_locks: false, lost: false });
     }
 
     /// Whether the kernel caches what is read and written through `open`.
     pub(crate) fn keeps_pages(&self, open: OpenId) -> bool {
         matches!(self.shard(open.0).lock().get(&open.0), Some(Open::File { keeps_pages: true, .. }))
+    }
+
+    /// Notes that locks are asked for through `open`.
+    pub(crate) fn asks_for_locks(&self, open: OpenId) {
+        if let Some(Open::File { has_locks, .. }) = self.shard(open.0).lock().get_mut(&open.0) {
+            *has_locks = true;
+        }
+    }
+
+    /// Whether locks were asked for through `open`.
+    pub(crate) fn has_locks(&self, open: OpenId) -> bool {
+        matches!(self.shard(open.0).lock().get(&open.0), Some(Open::File { has_locks: true, .. }))
+    }
+
+    /// Notes that a lock that was taken through `open` is gone; whether that is news.
+    pub(crate) fn lose(&self, open: OpenId) -> bool {
+        let mut shard = self.shard(open.0).lock();
+        let Some(Open::File { gfid, lost, .. }) = shard.get_mut(&open.0) else { return false };
+        if std::mem::replace(lost, true) {
+            return false;
+        }
+        // Under the shard's mutex: its end finds it counted.
+        *self.lost.lock().entry(*gfid).or_default() += 1;
+        self.lost_count.fetch_add(1, Ordering::SeqCst);
+        true
+    }
+
+    /// Whether an open of `gfid` has lost a lock: the kernel is to keep no page of it, which it would show through that
+    /// open, too.
+    pub(crate) fn any_lost(&self, gfid: Gfid) -> bool {
+        self.lost_count.load(Ordering::SeqCst) > 0 && self.lost.lock().contains_key(&gfid)
     }
 
     /// Notes that a listing of `fh`, asked for at `since`, is about to be answered.
@@ -80,7 +125,17 @@ impl Opens {
 
     /// Notes that an open has ended.
     pub(crate) fn remove(&self, fh: Fh) {
-        self.shard(fh.0).lock().remove(&fh.0);
+        let mut shard = self.shard(fh.0).lock();
+        if let Some(Open::File { gfid, lost: true, .. }) = shard.remove(&fh.0) {
+            let mut lost = self.lost.lock();
+            if let Some(count) = lost.get_mut(&gfid) {
+                *count -= 1;
+                if *count == 0 {
+                    lost.remove(&gfid);
+                }
+            }
+            self.lost_count.fetch_sub(1, Ordering::SeqCst);
+        }
     }
 
     /// Takes the entries that the last listing of `fh` left, if it goes on at `offset`; drops others.
@@ -147,6 +202,20 @@ mod tests {
         opens.keep_rest(fh, rest());
         assert!(opens.take_rest(fh, 0).is_none(), "a rewound listing starts anew");
         assert!(opens.take_rest(fh, 5).is_none(), "and what was kept is gone");
+    }
+
+    #[test]
+    fn a_file_with_a_lost_lock_keeps_no_pages_until_the_last_such_open_is_closed() {
+        let opens = Opens::new();
+        let (first, second, closed) = (open(1), open(2), open(3));
+        opens.insert_file(first, true);
+        opens.insert_file(second, true);
+        assert!(!opens.lose(closed.open) && !opens.any_lost(Gfid::ROOT));
+        assert!(opens.lose(first.open) && !opens.lose(first.open) && opens.lose(second.open));
+        opens.remove(Fh(first.open.0));
+        assert!(opens.any_lost(Gfid::ROOT) && !opens.any_lost(Gfid::random()));
+        opens.remove(Fh(second.open.0));
+        assert!(!opens.any_lost(Gfid::ROOT));
     }
 
     #[test]

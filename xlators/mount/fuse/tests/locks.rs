@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use brickwork_api::FopKind;
+use brickwork_api::locks::{ClientNotice, DEADLOCKED, LockNotice, PROBE, Probe};
+use brickwork_api::{ClientId, Event, FopKind, Gfid, RequestId};
 use brickwork_testkit::{MemoryLeaf, NeverGrants};
 use common::Rig;
 use rustix::fs::{FlockOperation, fcntl_lock, flock};
@@ -66,6 +67,41 @@ fn flock_and_fcntl_come_told_apart_with_their_owners_and_ranges() {
     }
     assert_ne!(lks[0].cx.lk_owner, lks[1].cx.lk_owner, "an open file and a process are two owners");
     assert_eq!(lks[1].cx.lk_owner, lks[2].cx.lk_owner);
+}
+
+#[test]
+fn a_lock_that_is_taken_comes_with_the_command_of_its_process_and_a_release_without() {
+    let Some((rig, _)) = never("") else { return };
+    let (_, file) = new_file(&rig, "x");
+    rig.recorder.take();
+    assert_eq!(flock(&file, FlockOperation::NonBlockingLockShared), Err(Errno::WOULDBLOCK));
+    flock(&file, FlockOperation::Unlock).unwrap();
+    let lks: Vec<_> = rig.recorder.take().into_iter().filter(|seen| seen.fop == FopKind::Lk).collect();
+    let comm = std::fs::read_to_string(format!("/proc/{}/comm", std::process::id())).unwrap();
+    assert!(lks[0].request.contains(&format!("{:?}", comm.trim_end())), "{}", lks[0].request);
+    assert!(!lks[1].request.contains("command:\"") && !lks[1].request.contains(comm.trim_end()), "{}", lks[1].request);
+}
+
+#[test]
+fn a_probe_for_a_deadlock_goes_on_to_where_its_owner_waits_and_ends_the_wait_that_asked() {
+    let Some((rig, never)) = never("") else { return };
+    let (path, file) = new_file(&rig, "x");
+    drop(file);
+    let waiter = Waiter::start(&path, "fcntl");
+    rig.block_on(never.waits_begun(1));
+    let wait = waits(&rig).remove(0);
+    let client = rig.mounted().client();
+    let probe = |initiator| {
+        let probe = Probe { initiator, owner: wait.cx.lk_owner.clone(), gfid: Gfid::ROOT, hops: 0 };
+        rig.recorder.take();
+        rig.mounted().notify(&Event::Lock(ClientNotice { client, notice: LockNotice::Probe(probe) }));
+        rig.recorder.wait_for(FopKind::Ipc);
+        rig.recorder.take().into_iter().find(|seen| seen.fop == FopKind::Ipc).unwrap().request
+    };
+    let stranger = RequestId { client: ClientId::random(), slot: 1, sequence: 1 };
+    assert!(probe(stranger).contains(PROBE));
+    assert!(probe(wait.cx.request).contains(DEADLOCKED));
+    drop(waiter);
 }
 
 #[test]

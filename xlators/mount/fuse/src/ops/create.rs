@@ -52,7 +52,7 @@ impl Front {
     }
 
     fn opened(&self, node: NodeId, file: OpenFile, flags: u32, fresh: Freshness) -> Opened {
-        let uncached = fresh.uncached || self.nodes.is_forgetting(file.gfid);
+        let uncached = fresh.uncached || self.nodes.is_forgetting(file.gfid) || self.opens.any_lost(file.gfid);
         let flags = self.open_flags(node, flags, uncached);
         self.opens.insert_file(file, !flags.contains(OpenFlags::DIRECT_IO));
         Opened { flags, ..Opened::plain(Fh(file.open.0)) }
@@ -126,7 +126,11 @@ impl Front {
     }
 
     /// The open file, its attributes, and whether it was made here.
-    async fn make_or_open(&self, work: &mut Work<'_>, making: &Making) -> Result<(OpenFile, Attr, bool), FopError> {
+    async fn make_or_open(
+        self: &Arc<Front>,
+        work: &mut Work<'_>,
+        making: &Making,
+    ) -> Result<(OpenFile, Attr, bool), FopError> {
         let open = self.client.fresh_open();
         for _ in 0..ROUNDS_MAX {
             match make(work, making, self.client.fresh_gfid(), open).await {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use brickwork_api::{
-    CopyFileRangeReq, Errno, FallocateReq, FlushReq, FopKind, FsyncReq, OpenId, ReadReq, SeekReq, WriteReq, Xdata, fop,
+    CopyFileRangeReq, Errno, FallocateReq, FlushReq, FopKind, FsyncReq, OpenFile, ReadReq, SeekReq, WriteReq, Xdata,
+    fop,
 };
 use brickwork_fuse::abi::WriteFlags;
 use brickwork_fuse::request::{CopyRange, ReadRequest, Release, WriteRequest};
@@ -35,14 +36,15 @@ impl Front {
         self.kept_fop::<fop::Read>(caller, request, reply, move |front, answer, fresh, reply| {
             // More than was asked for would be refused by the kernel.
             let delivery = reply.data(&answer.data[..answer.data.len().min(most)]);
-            front.drop_uncached_pages(node, file.open, fresh);
+            front.drop_uncached_pages(node, file, fresh);
             delivery
         })
     }
 
-    /// Drops the pages that a transfer left with the kernel, when nobody will tell that they are old.
-    fn drop_uncached_pages(self: &Arc<Front>, node: NodeId, open: OpenId, fresh: Freshness) {
-        if fresh.uncached && self.opens.keeps_pages(open) {
+    /// Drops the pages that a transfer left with the kernel, when nobody will tell that they are old, or an open that has lost a
+    /// lock would show them.
+    fn drop_uncached_pages(self: &Arc<Front>, node: NodeId, file: OpenFile, fresh: Freshness) {
+        if (fresh.uncached || self.opens.any_lost(file.gfid)) && self.opens.keeps_pages(file.open) {
             self.drop_untellable(node);
         }
     }
@@ -72,7 +74,7 @@ impl Front {
         self.kept_fop::<fop::Write>(caller, request, reply, move |front, answer, fresh, reply| {
             let delivery = reply.written(answer.written);
             drop(changing);
-            front.drop_uncached_pages(node, file.open, fresh);
+            front.drop_uncached_pages(node, file, fresh);
             delivery
         })
     }
@@ -90,6 +92,9 @@ impl Front {
         reply: Reply,
     ) -> Handled {
         let file = or_refuse!(self, reply, self.open_file(node, fh));
+        if self.opens.has_locks(file.open) {
+            self.closings.flushed(file);
+        }
         let request = FlushReq { file, xdata: Xdata::EMPTY };
         let pid = caller.credentials.pid;
         self.fops(caller.owning(Some(owner)), reply, move |front, caller, reply| async move {
@@ -130,6 +135,7 @@ impl Front {
         if directory {
             self.drop_overtaken_listing(node, file);
         }
+        let releasing = self.opens.has_locks(file.open).then(|| self.closings.releasing(file));
         let owner = (release.flock_unlock || release.flush).then_some(release.lock_owner);
         let flush = release.flush && !directory;
         self.fops(caller.owning(owner), reply, move |front, caller, reply| async move {
@@ -141,6 +147,7 @@ impl Front {
                 }
             }
             front.release(caller, file, directory).await;
+            drop(releasing);
             reply.ok()
         })
     }

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use brickwork_api::locks::COMMAND;
 use brickwork_api::{Cancel, Errno, FopKind, LkCommand, LkKind, LkReq, LkType, Xdata, fop};
 use brickwork_fuse::request::Lock;
 use brickwork_fuse::{Handled, NodeId, Reply};
 use brickwork_volume::lane;
 
 use super::or_refuse;
+use crate::closings::Closed;
 use crate::convert;
 use crate::front::{Caller, Front};
 
@@ -39,15 +41,51 @@ impl Front {
         wait: bool,
         reply: Reply,
     ) -> Handled {
-        let command = if wait { LkCommand::SetWait } else { LkCommand::Set };
-        let mut request = or_refuse!(self, reply, self.lk_request(node, lock, command));
+        let mut request = or_refuse!(self, reply, self.lk_request(node, lock, LkCommand::Set));
         let caller = caller.owning(Some(lock.owner));
         if request.range.kind == LkType::Unlock {
-            request.command = LkCommand::Set;
+            return self.fop::<fop::Lk>(caller, request, reply, |_, _, reply| reply.ok());
         }
-        match request.command {
-            LkCommand::SetWait => self.wait_for_lock(caller, request, reply),
-            _ => self.fop::<fop::Lk>(caller, request, reply, |_, _, reply| reply.ok()),
+        if let Some(command) = self.commands.of(lock.pid) {
+            request.xdata.insert(&COMMAND, command.as_ref().to_owned());
+        }
+        self.opens.asks_for_locks(request.file.open);
+        self.closings.in_use(request.file);
+        if wait {
+            request.command = LkCommand::SetWait;
+            return self.wait_for_lock(caller, request, reply);
+        }
+        self.try_lock(caller, request, reply)
+    }
+
+    /// A lock call that does not wait for others, but for the closes that were under way when it was refused.
+    fn try_lock(self: &Arc<Front>, caller: Caller, request: LkReq, reply: Reply) -> Handled {
+        let since = self.closings.now(request.file.gfid);
+        self.fops(caller, reply, move |front, caller, reply| async move {
+            let killed = caller.killed.clone();
+            let result = {
+                let mut work = front.begin(caller).await;
+                let result = work.call::<fop::Lk>(&request).await;
+                let refused = matches!(&result, Err(error) if error.errno() == Errno::EAGAIN);
+                if refused && front.closes_settled(&request, since, &killed).await {
+                    work.next();
+                    work.call::<fop::Lk>(&request).await
+                } else {
+                    result
+                }
+            };
+            match result {
+                Ok(_) => reply.ok(),
+                Err(error) => front.refuse(FopKind::Lk, &error, reply),
+            }
+        })
+    }
+
+    /// Waits for the closes that may have freed what `request` was refused; whether there were any.
+    async fn closes_settled(&self, request: &LkReq, since: Closed, killed: &Cancel) -> bool {
+        tokio::select! {
+            closed = self.closings.settle(request.file, since) => closed,
+            () = killed.cancelled() => false,
         }
     }
 
@@ -62,7 +100,12 @@ impl Front {
                 let delivery = front.refuse(FopKind::Lk, &Errno::ENOLCK.into(), reply);
                 return front.finish(reader, delivery);
             };
-            let result = work.call::<fop::Lk>(&request).await;
+            let result = {
+                // Before it is sent: a probe for a deadlock may come back before the answer.
+                let _noted = (request.kind == LkKind::Posix)
+                    .then(|| front.client.waits_for(&work.cx.lk_owner, request.file.gfid, work.cx.request));
+                work.call::<fop::Lk>(&request).await
+            };
             drop(work);
             let delivery = match result {
                 Ok(_) => reply.ok(),
