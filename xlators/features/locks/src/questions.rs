@@ -13,6 +13,9 @@ impl Brick {
         if !operation.starts_with(PREFIX) {
             return None;
         }
+        if let Some(answer) = crate::admin::answer(self, operation, payload).await {
+            return Some(answer);
+        }
         let id = cx.client();
         Some(match operation {
             ATTACHED => read(payload).map(|attaching| said(&self.attached(id, attaching))),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// Rows in one answer; [`ListAnswer::cut`] says when there are more.
 pub const ROWS_MAX: u32 = 20_000;
-/// Ids in one [`DropAsk`] and rows in one [`RestoreAsk`]: one request of the admin socket.
+/// Rows in one [`DropAsk`] or [`RestoreAsk`]: they fit into one request of the admin socket.
 pub const CHANGES_MAX: usize = 4096;
 
 /// A lock or a waiting request of one brick, for people: `lk:8f3a` is held, `lk:w8f3b` waits.
@@ -227,9 +227,8 @@ pub struct ListAnswer {
 /// Takes locks and waiting requests from their owners.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DropAsk {
-    /// Which.
-    #[serde(with = "texts")]
-    pub ids: Vec<RowId>,
+    /// Which, as they were shown: one that has changed since, or is of another start of the brick, is missing.
+    pub locks: Vec<LockRow>,
     /// The opens through which a held one was taken answer `EIO` from then on, until they are closed.
     pub fence: bool,
     /// Only says what would happen.
@@ -276,7 +275,11 @@ impl RestoreAnswer {
         let again = |outcome: &&Restored| match outcome {
             Restored::Whole => true,
             Restored::Parts { ranges, .. } => !ranges.is_empty(),
-            Restored::Conflict { .. } | Restored::Gone | Restored::Untouched => false,
+            Restored::Conflict { .. }
+            | Restored::Gone
+            | Restored::Internal
+            | Restored::NoRoom
+            | Restored::Untouched => false,
         };
         self.outcomes.iter().filter(again).count()
     }
@@ -302,6 +305,10 @@ pub enum Restored {
     },
     /// Its client is gone or has closed the file: nobody could ever release it.
     Gone,
+    /// It is one between xlators: nobody waits to have it back.
+    Internal,
+    /// There is no room for it (`locks-max-per-inode`).
+    NoRoom,
     /// It could be restored, but another one could not.
     Untouched,
 }
