@@ -51,13 +51,26 @@ impl Inbox {
             if let Some(frame) = self.buffered()? {
                 return Ok(Some(frame));
             }
-            if self.buffer.is_empty() && self.buffer.capacity() > 4 * self.ahead {
-                // After a large payload: an idle connection does not keep its memory.
-                self.buffer = BytesMut::new();
+            if !self.more().await? {
+                return Ok(None);
             }
-            if self.source.read(&mut self.buffer, self.ahead).await.map_err(WireError::Lost)? == 0 {
-                return if self.buffer.is_empty() { Ok(None) } else { Err(WireError::CutShort) };
-            }
+        }
+    }
+
+    /// Takes in what has come, and waits until something has: also a part of a frame tells that the peer is there. False
+    /// when the peer has ended the connection between two frames. Nothing is lost when dropped.
+    ///
+    /// # Errors
+    /// It ended within a frame, or the connection was lost.
+    pub async fn more(&mut self) -> Result<bool, WireError> {
+        if self.buffer.is_empty() && self.buffer.capacity() > 4 * self.ahead {
+            // After a large payload: an idle connection does not keep its memory.
+            self.buffer = BytesMut::new();
+        }
+        match self.source.read(&mut self.buffer, self.ahead).await.map_err(WireError::Lost)? {
+            0 if self.buffer.is_empty() => Ok(false),
+            0 => Err(WireError::CutShort),
+            _ => Ok(true),
         }
     }
 

@@ -24,7 +24,8 @@ pub enum Kind {
     Reply = 4,
     /// The error that the fop ended with: a `FopError`.
     Failure = 5,
-    /// The client gives a waiting request up: [`GivenUp`](crate::message::GivenUp). Not answered by itself.
+    /// The client gives a waiting request up: [`GivenUp`](crate::message::GivenUp). Not answered by itself. With the id of
+    /// the request its answer is waited for, whatever it is; with any other a lock that it has taken is let go of.
     Cancel = 6,
     /// A [`Notice`](crate::message::Notice) of the server.
     Notice = 7,

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use brickwork_api::locks::LockNotice;
 use brickwork_api::{ClientId, Credentials, Cx, Gfid, LkOwner, Xdata};
 use serde::{Deserialize, Serialize};
 
@@ -269,6 +270,8 @@ pub enum Notice {
         /// For people.
         reason: String,
     },
+    /// Something about the locks of this session's client.
+    Lock(LockNotice),
 }
 
 /// Who asks for a fop, and under which name.

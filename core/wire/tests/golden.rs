@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use brickwork_api::locks::{LockNotice, LostBy, Probe};
 use brickwork_api::*;
 use brickwork_testkit::samples;
 use brickwork_wire::frame::{Kind, PREFIX, Prefix};
@@ -150,6 +151,16 @@ fn lines() -> BTreeMap<String, String> {
     lines.insert("notice invalidate".into(), frame(Prefix::new(Kind::Notice, 6).of(0, 1), &invalidate, &[]));
     let leaving = Notice::Leaving { reason: "stopping".into() };
     lines.insert("notice leaving".into(), frame(Prefix::new(Kind::Notice, 0), &leaving, &[]));
+    let probe = Probe {
+        initiator: RequestId { client: ClientId(0x0102), slot: 3, sequence: 5 },
+        owner: LkOwner::from_u64(6),
+        gfid: Gfid::ROOT,
+        hops: 2,
+    };
+    let lost = LockNotice::Lost { gfid: Gfid::ROOT, opens: vec![OpenId(4), OpenId(9)], why: LostBy::Reclaim };
+    for (name, notice) in [("notice lock lost", lost), ("notice lock probe", LockNotice::Probe(probe))] {
+        lines.insert(name.into(), frame(Prefix::new(Kind::Notice, 0).of(0, 1), &Notice::Lock(notice), &[]));
+    }
     lines.insert("noticed".into(), frame(Prefix::new(Kind::Noticed, 6).of(0, 1), &(), &[]));
     let given_up = GivenUp { slot: 3, sequence: 5 };
     lines.insert("cancel".into(), frame(Prefix::new(Kind::Cancel, 0).of(0, 1), &given_up, &[]));
