@@ -441,8 +441,12 @@ fn restored(locks: &XlatorLocks) -> XlatorLocks {
     again
 }
 
+fn cases() -> u32 {
+    if std::env::var("BRICKWORK_ROUNDS").is_ok_and(|rounds| rounds == "full") { 100_000 } else { 1_000 }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
 
     #[test]
     fn they_do_what_the_plain_rules_say_and_survive_a_snapshot_at_any_point(steps in prop::collection::vec(steps(), 1..60)) {
