@@ -6,7 +6,7 @@ use std::time::Duration;
 use brickwork_api::options::{OptionValue, Seconds};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{brick, completion, dev, dump, explain, graph, mount, status, umount, volfile, xlator};
+use crate::{brick, completion, dev, dump, explain, grace, graph, locks, mount, status, umount, volfile, xlator};
 
 /// A distributed file system of stackable translators whose locks survive.
 #[derive(Parser, Debug)]
@@ -66,6 +66,12 @@ pub enum Verb {
     /// Show a running graph
     #[command(subcommand)]
     Graph(graph::Graph),
+    /// Show and change the locks of bricks
+    #[command(subcommand)]
+    Locks(locks::Locks),
+    /// Show or end the grace of a brick that lost its journal of locks
+    #[command(subcommand)]
+    Grace(grace::Grace),
     /// Check or format volfiles
     #[command(subcommand)]
     Volfile(volfile::Volfile),

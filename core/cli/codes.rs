@@ -216,6 +216,69 @@ unchanged. Correct the file and send SIGHUP again; `brickwork volfile check FILE
 "After SIGHUP the volfile was read again. It adds, removes or moves xlators, or changes an option that cannot change while
 its xlator runs (`brickwork xlator info TYPE` says which can). Switching graphs under open files is not part of this version:
 unmount and mount again. The running graph is unchanged.";
+
+    NoLocks = "E0401", Failed, "no locks are kept there",
+"Locks are kept where the disk is: in the process of the brick, by `features/locks` in its volfile. The instance that was asked
+is a mount that uses bricks of other machines, or its volfile has no `features/locks`; then file locks are refused there.
+
+Ask on the machine of the brick; `brickwork brick status` lists what is served. `volfiles/locks.vol` shows where
+`features/locks` stands.";
+
+    LockSelector = "E0402", Usage, "a selection of locks that cannot be read",
+"Locks are selected by `lk:8f3a` (one that is held), `lk:w8f3b` (one that waits), `client:web01` (a host, or the beginning of a
+client's identity), `owner:HEX` (a lock owner), `brick:b1`, or the path of a file in the volume: `/db/app.sqlite`; also `gfid:UUID`.
+Several ids or paths mean any of them, different kinds together mean what is in all of them. `brickwork locks list` shows them all.
+
+Ranges are written as the tables show them, first and last byte: `0-99`, `100-EOF`; or with the byte after the last one:
+`0..100`.";
+
+    NoSuchLock = "E0403", Failed, "no such lock",
+"Nothing that is held or waits now is meant. Locks come and go: what was in a list a moment ago may have been released. An id
+means one lock as it was: when its range or mode changes, or when it was waiting and is granted, it becomes another one with
+another id. `brickwork locks list` shows what there is.";
+
+    Unconfirmed = "E0404", Usage, "it was not confirmed",
+"Taking locks from programs can damage their data, so the command asks, and what it asks for must be typed exactly. Nothing was
+changed. In a script, use `-y`; `--dry-run` shows what would happen.";
+
+    NoReceipt = "E0405", Failed, "there is no such receipt",
+"`brickwork locks drop` writes a receipt of what it took, in /var/lib/brickwork/receipts (as root) or in
+$XDG_STATE_HOME/brickwork/receipts (as a user); BRICKWORK_STATE_DIR names another directory. `brickwork locks receipts` lists
+them. A receipt can only be used by the user who has it, on the machine where it was written.";
+
+    RestoreRefused = "E0406", Failed, "locks could not be restored",
+"A dropped lock is given back only where nobody holds anything that conflicts with it now, and only to a client that is still
+there. Nothing is restored unless all of a brick's are. The message names what is in the way: wait until it is released, or take what is
+free with `--shrink`.
+
+Who was told that the lock was lost has marked the open file bad: it answers EIO until it is closed, also when its lock is
+restored. Restoring keeps others away from the range until then.";
+
+    ReclaimRefused = "E0407", Failed, "a lock could not be taken over",
+"`brickwork locks reclaim` and gateways take over a lock of exactly the same owner, range and kind from a client that has failed. The
+message has the reason: `no-record` (nobody holds such a lock), `range-mismatch` (the owner holds something else there), `conflict`,
+`no-grace`, `not-allowed` (the two clients are not of one failover group: `reclaim-from` of features/locks), or `off`
+(`reclaim-lock` is off). It never becomes an ordinary lock instead: somebody may have held the range in between.";
+
+    GraceNeeded = "E0408", TryAgain, "a grace cannot end yet",
+"After a restart that lost its journal of locks, a brick waits for the clients that held locks, so that nobody takes them first. Some
+have not come back, and ending the grace now would lose what they held. The message names them. It ends by itself when all
+have claimed, or by time; `--force` ends it now.";
+
+    LockChanged = "E0409", TryAgain, "a lock has changed meanwhile",
+"Between the list that was shown and the command that followed, the lock was released, granted or changed. Nothing was dropped:
+it would not have been what you looked at. Look again with `brickwork locks list` and repeat.";
+
+    NotOnMount = "E0410", Usage, "the path is on no mount of Brickwork",
+"`brickwork locks reclaim` and `release` act through the mount that the path is on, as that client. The path is on another file
+system, or its mount belongs to another user. `brickwork status` lists the mounts.";
+
+    LocksFailed = "E0411", Failed, "a brick could not do something about its locks",
+"The brick answered with an error of the system, which the message names. Its log has the details.";
+
+    NoSuchObject = "E0412", Failed, "the volume has no file of that name",
+"The path is one in the volume, as `brickwork locks list` shows it: it begins with `/` at the root of the volume. Where the volume
+is mounted on this machine, the path below the mount point works, too. No brick that was asked has a file there.";
 }
 
 impl Code {

@@ -11,9 +11,11 @@ mod dev;
 mod dump;
 mod explain;
 mod failure;
+mod grace;
 mod graph;
 mod helper;
 mod instance;
+mod locks;
 mod mount;
 mod mountinfo;
 mod output;
@@ -68,6 +70,8 @@ fn run(cli: &Cli, output: Output) -> Outcome {
         Verb::Umount(umount) => umount.run(globals, output),
         Verb::Status(status) => status.run(globals, output),
         Verb::Graph(graph) => graph.run(globals, output),
+        Verb::Locks(locks) => locks.run(globals, output),
+        Verb::Grace(grace) => grace.run(globals, output),
         Verb::Volfile(volfile) => volfile.run(output),
         Verb::Brick(brick) => brick.run(globals, output),
         Verb::Xlator(xlator) => xlator.run(output),

@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 
+use brickwork_locks::admin::shapes::{DropAsk, GraceAnswer, GraceEndAsk, Kind, ListAnswer, ListAsk, RestoreAsk};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::codes::Code;
 use crate::failure::Failure;
 
-/// Longest request, in bytes with its newline. A path has at most 4096 bytes.
-pub const REQUEST_BYTES_MAX: usize = 64 << 10;
+/// Longest request, in bytes with its newline. A lock that is to be restored has about 600 bytes.
+pub const REQUEST_BYTES_MAX: usize = 4 << 20;
 /// Longest answer a client takes, in bytes. A dump of 200 xlators has about 2 MiB.
 pub const ANSWER_BYTES_MAX: usize = 64 << 20;
 
@@ -30,6 +31,103 @@ pub enum Request {
         /// Also while it is in use.
         lazy: bool,
     },
+    /// The locks of its bricks: a [`LocksReport`].
+    Locks {
+        /// Of this brick alone.
+        brick: Option<String>,
+        /// Of what has these paths in the volume, beside the objects that `ask` means.
+        paths: Vec<String>,
+        /// Which.
+        ask: ListAsk,
+    },
+    /// Takes locks from their owners. A [`DropAnswer`](brickwork_locks::admin::shapes::DropAnswer).
+    LocksDrop {
+        /// Of which brick.
+        brick: String,
+        /// Which.
+        ask: DropAsk,
+    },
+    /// Gives dropped locks back. A [`RestoreAnswer`](brickwork_locks::admin::shapes::RestoreAnswer).
+    LocksRestore {
+        /// Of which brick.
+        brick: String,
+        /// Which.
+        ask: RestoreAsk,
+    },
+    /// How the graces of its bricks are going: a list of [`GraceReport`].
+    Grace {
+        /// Of this brick alone.
+        brick: Option<String>,
+    },
+    /// Ends a grace. A [`GraceEndAnswer`](brickwork_locks::admin::shapes::GraceEndAnswer).
+    GraceEnd {
+        /// Of which brick.
+        brick: String,
+        /// How.
+        ask: GraceEndAsk,
+    },
+    /// Takes over a lock, or releases locks, as the client behind a mount.
+    MountLock(MountLock),
+}
+
+/// A lock of a mount's client, for tools and gateways.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountLock {
+    /// The mount point.
+    pub mount: PathBuf,
+    /// The path of the file below it, as bytes: it need not be UTF-8.
+    pub path: Vec<u8>,
+    /// The family.
+    pub kind: Kind,
+    /// The owner's bytes.
+    pub owner: Vec<u8>,
+    /// First byte.
+    pub start: u64,
+    /// Byte after the last; `u64::MAX` reaches past any growth.
+    pub end: u64,
+    /// What to do with it.
+    pub act: MountLockAct,
+}
+
+/// What to do with a lock of a mount's client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MountLockAct {
+    /// Take over a write lock.
+    ReclaimExclusive,
+    /// Take over a read lock.
+    ReclaimShared,
+    /// Release it.
+    Release,
+}
+
+/// The locks of an instance's bricks.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LocksReport {
+    /// Those that keep locks.
+    pub bricks: Vec<BrickLocks>,
+    /// Paths that no brick of the instance has.
+    pub unknown: Vec<String>,
+}
+
+/// The locks of one brick.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BrickLocks {
+    /// The name that clients ask for.
+    pub brick: String,
+    /// Its locks, with their paths.
+    #[serde(flatten)]
+    pub list: ListAnswer,
+}
+
+/// The grace of one brick.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GraceReport {
+    /// The name that clients ask for.
+    pub brick: String,
+    /// How it is going.
+    #[serde(flatten)]
+    pub grace: GraceAnswer,
 }
 
 /// What an instance answers.

@@ -7,6 +7,7 @@
 pub mod admin;
 mod front;
 mod life;
+pub mod locks;
 pub mod log;
 pub mod notify;
 pub mod process;
@@ -219,6 +220,20 @@ impl Server {
             Request::Status => return self.answer_beside(command.answer, |report| report.status()),
             Request::Graph => Ok(json!(self.questions().graph())),
             Request::Dump => return self.answer_beside(command.answer, |report| report.dump()),
+            Request::Locks { brick, paths, ask } => {
+                return self.try_beside(command.answer, |locks| locks.locks(brick, paths, ask));
+            }
+            Request::LocksDrop { brick, ask } => {
+                return self.try_beside(command.answer, |locks| locks.drop_locks(brick, ask));
+            }
+            Request::LocksRestore { brick, ask } => {
+                return self.try_beside(command.answer, |locks| locks.restore_locks(brick, ask));
+            }
+            Request::MountLock(lock) => return self.mount_lock(lock, command.answer),
+            Request::Grace { brick } => return self.try_beside(command.answer, |locks| locks.grace(brick)),
+            Request::GraceEnd { brick, ask } => {
+                return self.try_beside(command.answer, move |locks| locks.end_grace(brick, ask));
+            }
         };
         // A client that did not wait for its answer needs none.
         let _ = command.answer.send(answer);

@@ -103,6 +103,21 @@ fn write_private(path: &std::path::Path, text: &str) -> std::io::Result<()> {
 }
 
 impl Questions {
+    /// The instance's name.
+    pub(super) fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    /// The graph that ran when it was asked.
+    pub(super) fn running(&self) -> &Running {
+        &self.running
+    }
+
+    /// As whom the graph is asked.
+    pub(super) fn asker(&self) -> ClientId {
+        self.asker
+    }
+
     /// For `status`.
     pub async fn status(self) -> InstanceReport {
         let mut serving = serving(self.running.graph());
@@ -113,11 +128,13 @@ impl Questions {
         } else {
             (None, self.fill(&mut serving).await)
         };
+        let mut problems = self.problems(silent, &links);
+        problems.extend(self.lock_problems().await);
         InstanceReport {
             pid: std::process::id(),
             version: VERSION.to_owned(),
             uptime_seconds: self.started.elapsed().as_secs_f64(),
-            problems: self.problems(silent, &links),
+            problems,
             bricks: self.bricks(),
             serving,
             links,
