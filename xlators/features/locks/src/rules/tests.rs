@@ -2,8 +2,8 @@
 //! of the protocol come to for a few clients that all want the same few exclusive locks.
 //!
 //! The model also says what the rim owes these rules, because each was found missing by a run of it:
-//! - the durable record marks a client before a lock is taken from it and until it has heard of that; a marked one may not
-//!   reclaim: it would claim what it does not know to have lost, before the new holder does;
+//! - the durable record marks a client before a lock is taken from it, until it has heard of that: after a lost journal it
+//!   would claim the lock before its new holder does. The mark goes into [`Recorded::robbed`];
 //! - a grace lasts no shorter than a client that is cut off trusts its locks (`detach-timeout`).
 
 use std::collections::BTreeMap;
