@@ -21,10 +21,12 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::auth::Peer;
-use crate::export::{Export, Member};
+use crate::export::Export;
 use crate::fops;
 use crate::greeting::{Greeted, answer_call};
+use crate::seats::Member;
 use crate::server::Server;
+use crate::session::Origin;
 
 /// Clients that share one connection: the mounts of one process.
 const SESSIONS_MAX: usize = 256;
@@ -44,6 +46,8 @@ pub(crate) struct Connection {
     process: Process,
     since: Instant,
     heard: Mutex<Instant>,
+    /// Nothing is read because of limits of ours: what the peer says meanwhile is not heard.
+    unread: AtomicBool,
     sessions: Mutex<Vec<Option<Arc<Member>>>>,
     running: Running,
     leaving: AtomicBool,
@@ -100,6 +104,7 @@ impl Connection {
             process,
             since: Instant::now(),
             heard: Mutex::new(Instant::now()),
+            unread: AtomicBool::new(false),
             sessions: Mutex::default(),
             running: Running::default(),
             leaving: AtomicBool::new(false),
@@ -122,9 +127,25 @@ impl Connection {
         soon.requests() + waits.requests() + done.requests()
     }
 
-    /// When the peer last said something.
+    /// When the peer last said something; while nothing is read, it may be saying something now.
     pub(crate) fn heard(&self) -> Instant {
-        *self.heard.lock()
+        match self.unread.load(Ordering::SeqCst) {
+            true => Instant::now(),
+            false => *self.heard.lock(),
+        }
+    }
+
+    fn hear(&self) {
+        *self.heard.lock() = Instant::now();
+    }
+
+    /// Does what the connection is not read during.
+    async fn unread<T>(&self, wait: impl Future<Output = T>) -> T {
+        self.unread.store(true, Ordering::SeqCst);
+        let done = wait.await;
+        self.hear();
+        self.unread.store(false, Ordering::SeqCst);
+        done
     }
 
     /// Since when it is connected.
@@ -268,9 +289,11 @@ async fn read(connection: &Arc<Connection>, inbox: &mut Inbox) -> Result<(), Wir
             Some(frame) => frame,
             None => {
                 connection.outbox.flush();
-                let Some(frame) = inbox.next().await? else { return Ok(()) };
-                *connection.heard.lock() = Instant::now();
-                frame
+                if !inbox.more().await? {
+                    return Ok(());
+                }
+                connection.hear();
+                continue;
             }
         };
         take(connection, frame).await?;
@@ -287,14 +310,16 @@ async fn make_room(connection: &Connection) -> Result<(), WireError> {
     let fits = |running: &Running| running.soon.is_below(requests, bytes);
     if !fits(&connection.running) {
         connection.outbox.flush();
-        connection.running.until(|running| fits(running) || connection.outbox.is_closed()).await;
+        let room = connection.running.until(|running| fits(running) || connection.outbox.is_closed());
+        connection.unread(room).await;
     }
     if connection.outbox.queued() < bytes {
         return Ok(());
     }
     connection.outbox.flush();
     let patience = options.slow_reader_timeout.0;
-    let waited = tokio::time::timeout(patience, connection.outbox.room(bytes / 2)).await;
+    let room = connection.outbox.room(bytes / 2);
+    let waited = connection.unread(tokio::time::timeout(patience, room)).await;
     waited.map_err(|_| {
         let reason = format!("more than {bytes} bytes of answers were left unread for {patience:?}");
         WireError::Refused(Refused { why: Why::Full, reason })
@@ -320,7 +345,8 @@ async fn take(connection: &Arc<Connection>, frame: Frame) -> Result<(), WireErro
         Kind::Cancel => {
             let member = connection.session(session).ok_or(WireError::Unexpected(kind))?;
             let GivenUp { slot, sequence } = decode(&frame.header)?;
-            member.given_up(slot, sequence);
+            let by = Origin { connection: connection.number, id };
+            connection.export.give_up(&member, slot, sequence, by);
             Ok(())
         }
         Kind::Noticed => {

@@ -1,29 +1,30 @@
 //! One served subvolume: its sessions, who keeps what, and who may have it.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use brickwork_api::locks::{Attaching, ClientNotice};
 use brickwork_api::options::{OptionError, OptionMap};
-use brickwork_api::{Bytes, ClientId, Cx, Host, IpcReq, SetupError, Xdata, Xlator, ipc};
+use brickwork_api::{Bytes, ClientId, Cx, FopError, Host, IpcReq, SetupError, Xdata, Xlator, ipc};
 use brickwork_wire::frame::{Kind, Prefix};
-use brickwork_wire::message::{AttachCall, Notice as Said, Refused};
+use brickwork_wire::message::{AttachCall, Notice as Said, Refused, Why};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::ask;
 use crate::auth::Auth;
 use crate::caches::{Caches, Limits, Notice, NoticeId, Reach, SessionKey};
 use crate::connection::Connection;
 use crate::fops::Destination;
+use crate::locks::{Locks, failover_group};
 use crate::options::{ExactlyOnce, ServerOptions};
-use crate::session::{Session, Sessions};
+use crate::seats::{Keys, Member};
+use crate::session::{Abandoned, Ended, Origin, Sessions};
 
 /// How often sessions that ended by time are looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -34,12 +35,15 @@ pub(crate) struct Export {
     pub(crate) child: Arc<dyn Xlator>,
     pub(crate) auth: ArcSwap<Auth>,
     pub(crate) caches: Caches,
+    pub(crate) locks: Locks,
     sessions: OnceLock<Arc<Sessions<Destination>>>,
     keys: Mutex<Keys>,
-    /// One client enters at a time: of two incarnations of one, the later finds the line of the earlier.
-    entering: Mutex<()>,
+    /// One client comes or goes at a time: of two incarnations of one, the later finds the line of the earlier, and the
+    /// locks are told what became of it in the order in which it did. Taken before `keys`.
+    passing: Mutex<()>,
     eos: ExactlyOnce,
     invalidate_timeout: Duration,
+    detach_timeout: Duration,
     /// Files that lost their name while somebody had them open are kept until everybody known has come back.
     keeps_unlinked: AtomicBool,
 }
@@ -51,6 +55,7 @@ impl Export {
         child: Arc<dyn Xlator>,
         options: &ServerOptions,
         map: &OptionMap,
+        host: &Arc<dyn Host>,
     ) -> Result<Export, SetupError> {
         let limits = Limits {
             clients_max: options.caching_clients_max as usize,
@@ -58,14 +63,16 @@ impl Export {
         };
         Ok(Export {
             name: name.clone(),
+            locks: Locks::new(child.clone(), host.clone()),
             child,
             auth: ArcSwap::from_pointee(Auth::from_options(name, map)?),
             caches: Caches::new(limits),
             sessions: OnceLock::new(),
             keys: Mutex::default(),
-            entering: Mutex::default(),
+            passing: Mutex::default(),
             eos: options.eos,
             invalidate_timeout: options.invalidate_timeout.0,
+            detach_timeout: options.detach_timeout.0,
             keeps_unlinked: AtomicBool::new(true),
         })
     }
@@ -93,7 +100,7 @@ impl Export {
     /// Where the brick below lets a server keep its records.
     fn work_folder(&self, host: &Arc<dyn Host>) -> Result<PathBuf, String> {
         use std::os::unix::ffi::OsStringExt;
-        let refused = |why: String| {
+        let refused = |why: FopError| {
             format!(
                 "`eos` other than `memory` needs a folder for the journal, and `{}` has none ({why}); set \
                  `journal-directory`, or `eos memory`",
@@ -101,18 +108,9 @@ impl Export {
             )
         };
         let cx = Cx::internal(ClientId(0), host.clone());
-        let request = IpcReq {
-            operation: ipc::WORK_FOLDER.to_owned(),
-            payload: Bytes::from_static(ipc::SESSIONS.as_bytes()),
-            xdata: Xdata::EMPTY,
-        };
         // A brick answers questions about itself at once.
-        let asked = pin!(self.child.ipc(&cx, &request)).poll(&mut Context::from_waker(Waker::noop()));
-        match asked {
-            Poll::Ready(Ok(reply)) => Ok(PathBuf::from(std::ffi::OsString::from_vec(reply.payload.to_vec()))),
-            Poll::Ready(Err(error)) => Err(refused(error.to_string())),
-            Poll::Pending => Err(refused("it did not answer at once".to_owned())),
-        }
+        let folder = ask::at_once(&*self.child, &cx, ipc::WORK_FOLDER, Bytes::from_static(ipc::SESSIONS.as_bytes()));
+        folder.map(|path| PathBuf::from(std::ffi::OsString::from_vec(path.to_vec()))).map_err(refused)
     }
 
     /// How often it has started.
@@ -135,8 +133,11 @@ impl Export {
         index: u16,
         call: &AttachCall,
     ) -> Result<(Arc<Member>, bool), Refused> {
-        let entering = self.entering.lock();
+        let attaching = self.attaching(connection, call)?;
+        let passing = self.passing.lock();
         let attached = self.sessions().attach(call)?;
+        // Before it can ask for anything.
+        let told = self.locks.attached(call.client, &attaching);
         let mut fenced = Vec::new();
         let key = {
             let mut keys = self.keys.lock();
@@ -149,12 +150,23 @@ impl Export {
                 }
                 stays
             });
-            seat.lines.push((connection.clone(), index, call.incarnation));
+            if told.is_ok() {
+                seat.lines.push((connection.clone(), index, call.incarnation));
+                seat.announced = true;
+            }
             key
         };
-        drop(entering);
+        if told.is_err() {
+            self.sessions().detach(&attached.session, call.incarnation);
+            self.tell_if_gone(key);
+        }
+        drop(passing);
         // Not under the mutex: their tasks come back for it.
         fenced.iter().for_each(|line| line.close());
+        told.map_err(|error| Refused {
+            why: Why::Later,
+            reason: format!("the locks of the client cannot be looked after: {error}"),
+        })?;
         // What it keeps still counts: others' changes go on waiting for it, as when it had not been away.
         self.caches.tell_again(key, self.invalidate_timeout, &|notice: &_| self.tell(notice));
         let member = Member {
@@ -168,8 +180,26 @@ impl Export {
         Ok((Arc::new(member), attached.known))
     }
 
+    /// What the locks are told of a client that comes.
+    fn attaching(&self, connection: &Connection, call: &AttachCall) -> Result<Attaching, Refused> {
+        Ok(Attaching {
+            incarnation: call.incarnation,
+            keep: call.keep.clone(),
+            detach_timeout_ms: u32::try_from(self.detach_timeout.as_millis()).unwrap_or(u32::MAX),
+            host: connection.peer().1.host.clone(),
+            group: failover_group(&call.xdata)?,
+        })
+    }
+
     /// Notes that the connection of `member` is gone.
     pub(crate) fn detach(&self, member: &Member, heard: Instant) {
+        let _passing = self.passing.lock();
+        self.leave(member, heard);
+        self.tell_if_gone(member.key);
+    }
+
+    /// Takes the connection of `member` off its session. `passing` is held.
+    fn leave(&self, member: &Member, heard: Instant) {
         let mut keys = self.keys.lock();
         if let Some(seat) = keys.seats.get_mut(&member.key) {
             seat.lines.retain(|(line, index, _)| (line.number(), *index) != (member.connection, member.index));
@@ -179,11 +209,62 @@ impl Export {
         self.sessions().detach(&member.session, member.incarnation);
     }
 
+    /// Tells the locks of a client that has just lost its last connection. `passing` is held.
+    fn tell_if_gone(&self, key: SessionKey) {
+        let gone = self.keys.lock().newly_gone(key);
+        if let Some((client, silent)) = gone {
+            self.locks.detached(client, silent);
+        }
+    }
+
     /// Ends the incarnation of `member`, and with the last one its session.
     pub(crate) async fn goodbye(&self, member: &Member, host: &Arc<dyn Host>) {
-        self.detach(member, Instant::now());
-        if self.sessions().goodbye(&member.session, member.incarnation, &*self.child, host).await {
+        let ended = {
+            let _passing = self.passing.lock();
+            self.leave(member, Instant::now());
+            let ended = self.sessions().goodbye(&member.session, member.incarnation);
+            match &ended {
+                Some(ended) => self.tell_end(ended),
+                None => self.tell_if_gone(member.key),
+            }
+            ended
+        };
+        if let Some(ended) = ended {
+            ended.put_away(&*self.child, host).await;
             self.end(member.key);
+        }
+    }
+
+    /// Tells the locks that a session has ended. `passing` is held.
+    ///
+    /// That comes before what it has open is released: a release may take its time at the disk, others wait for the locks,
+    /// and the client may begin its next session meanwhile, which must not lose what it takes to the end of this one.
+    fn tell_end(&self, ended: &Ended<Destination>) {
+        if let Some(seat) = self.keys.lock().of(ended.client()).filter(|seat| ended.is_of(&seat.session)) {
+            seat.announced = false;
+        }
+        self.locks.ended(ended.client());
+    }
+
+    /// Lets go of a lock that was taken for a session which had ended by then: it would be nobody's.
+    pub(crate) fn locked_too_late(&self, client: ClientId) {
+        let _passing = self.passing.lock();
+        if !self.sessions().knows(client) {
+            self.locks.ended(client);
+        }
+    }
+
+    /// Ends what `member` no longer waits for; `by` is the frame that says so.
+    pub(crate) fn give_up(&self, member: &Member, slot: u32, sequence: u64, by: Origin) {
+        match member.session.slots().give_up(slot, sequence, by) {
+            Abandoned::Running(cancel) => cancel.cancel(),
+            Abandoned::Unheard { superseded } => {
+                if let Some(superseded) = superseded {
+                    superseded.cancel();
+                }
+                self.locks.given_up(member.client, slot, sequence);
+            }
+            Abandoned::Nothing => {}
         }
     }
 
@@ -216,25 +297,61 @@ impl Export {
         Reach::Detached(seat.heard() + self.invalidate_timeout)
     }
 
+    /// Tells a client what its locks say unasked, on one connection of each of its incarnations; whoever cannot be told
+    /// learns it when it comes back and claims what it holds.
+    pub(crate) fn tell_client(&self, told: &ClientNotice) {
+        let mut keys = self.keys.lock();
+        let Some(seat) = keys.of(told.client) else { return };
+        let said = Said::Lock(told.notice.clone());
+        let mut reached = Vec::new();
+        for (line, index, incarnation) in &seat.lines {
+            let prefix = Prefix::new(Kind::Notice, 0).of(0, *index);
+            if !reached.contains(incarnation) && line.outbox.send(prefix, &said, Bytes::new()).is_ok() {
+                reached.push(*incarnation);
+            }
+        }
+    }
+
     /// Cuts off a session that has not dropped what it was told to, if it is connected; returns until when what it keeps
     /// counts.
     pub(crate) fn cut_off(&self, silent: SessionKey) -> Option<Instant> {
-        let mut keys = self.keys.lock();
-        let seat = keys.seats.get_mut(&silent)?;
-        let heard = seat.heard();
-        seat.heard = heard;
-        let lines = std::mem::take(&mut seat.lines);
-        let client = seat.session.client();
-        drop(keys);
-        if !lines.is_empty() {
-            let timeout_ms = self.invalidate_timeout.as_millis() as u64;
+        let timeout_ms = self.invalidate_timeout.as_millis() as u64;
+        if let Some(client) = self.disconnect(silent, Duration::ZERO) {
             tracing::warn!(%client, timeout_ms, "a client did not drop what it cached, and is cut off");
         }
-        lines.iter().for_each(|(line, _, _)| line.close());
+        let heard = self.keys.lock().seats.get(&silent)?.heard();
         Some(heard + self.invalidate_timeout)
     }
 
-    /// Ends sessions whose client stays away, and lets go of what was kept for those that have come back.
+    /// Cuts off clients that are connected and silent for so long that they trust their locks no more. Others wait for
+    /// those, and a dead machine does not close its connections.
+    fn cut_off_silent(&self) {
+        if !self.locks.are_there() {
+            return;
+        }
+        let silent = self.keys.lock().silent(self.detach_timeout);
+        let timeout_ms = self.detach_timeout.as_millis() as u64;
+        for client in silent.into_iter().filter_map(|key| self.disconnect(key, self.detach_timeout)) {
+            tracing::warn!(%client, timeout_ms, "a client says nothing any more, and is cut off");
+        }
+    }
+
+    /// Closes the connections of a session that has been silent for `silence`; whose it is, if it had any.
+    fn disconnect(&self, key: SessionKey, silence: Duration) -> Option<ClientId> {
+        let passing = self.passing.lock();
+        let (lines, client) = {
+            let mut keys = self.keys.lock();
+            let client = keys.seats.get(&key)?.session.client();
+            (keys.disconnect(key, silence), client)
+        };
+        self.tell_if_gone(key);
+        drop(passing);
+        lines.iter().for_each(|line| line.close());
+        (!lines.is_empty()).then_some(client)
+    }
+
+    /// Cuts off who is silent, ends sessions whose client stays away, and lets go of what was kept for those that have come
+    /// back.
     pub(crate) async fn keep_house(self: Arc<Export>, host: Arc<dyn Host>, mut stopping: watch::Receiver<bool>) {
         loop {
             tokio::select! {
@@ -242,18 +359,33 @@ impl Export {
                 // An error says that the server is gone.
                 _ = stopping.wait_for(|stopping| *stopping) => return,
             }
-            for client in self.sessions().expire(&*self.child, &host).await {
+            self.cut_off_silent();
+            for client in self.sessions().overdue() {
+                let Some(ended) = self.end_overdue(client) else { continue };
+                ended.put_away(&*self.child, &host).await;
                 tracing::info!(%client, "a client stayed away; its session has ended");
                 let ended = self.keys.lock().ended(client);
                 if let Some(key) = ended {
                     self.end(key);
                 }
             }
+            self.sessions().rotate_if_due(&host).await;
             if self.keeps_unlinked.load(Ordering::Relaxed) && self.sessions().all_are_back() {
                 self.keeps_unlinked.store(false, Ordering::Relaxed);
                 self.drop_unlinked(&host).await;
             }
         }
+    }
+
+    /// Ends the session of a client that has been away for too long, unless it holds locks or waits for some.
+    fn end_overdue(&self, client: ClientId) -> Option<Ended<Destination>> {
+        let _passing = self.passing.lock();
+        if self.locks.hold(client) {
+            return None;
+        }
+        let ended = self.sessions().end_overdue(client)?;
+        self.tell_end(&ended);
+        Some(ended)
     }
 
     async fn drop_unlinked(&self, host: &Arc<dyn Host>) {
@@ -322,101 +454,5 @@ fn session_status(session: &Value, line: Option<&Arc<Connection>>) -> Value {
 impl std::fmt::Debug for Export {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Export").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-/// A client on one connection.
-pub(crate) struct Member {
-    pub(crate) client: ClientId,
-    pub(crate) key: SessionKey,
-    pub(crate) session: Arc<Session<Destination>>,
-    incarnation: u32,
-    /// The number of its connection, and its own there.
-    connection: u64,
-    index: u16,
-}
-
-/// Which sessions there are for [`Caches`], and where they can be told.
-#[derive(Debug, Default)]
-struct Keys {
-    last: u32,
-    by_client: HashMap<ClientId, SessionKey>,
-    seats: HashMap<SessionKey, Seat>,
-}
-
-/// Where one session can be told something.
-#[derive(Debug)]
-struct Seat {
-    session: Arc<Session<Destination>>,
-    /// Connections, the session's number on each, and the incarnation.
-    lines: Vec<(Arc<Connection>, u16, u32)>,
-    /// The last sign of life of a connection that is gone.
-    heard: Instant,
-}
-
-impl Member {
-    /// Of its client, when it attached.
-    pub(crate) fn incarnation(&self) -> u32 {
-        self.incarnation
-    }
-
-    /// Cancels a wait that its client gives up.
-    pub(crate) fn given_up(&self, slot: u32, sequence: u64) {
-        if let Some(cancel) = self.session.slots().given_up(slot, sequence) {
-            cancel.cancel();
-        }
-    }
-}
-
-impl std::fmt::Debug for Member {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Member").field("client", &self.client).finish_non_exhaustive()
-    }
-}
-
-impl Seat {
-    /// The last sign of life of its client.
-    fn heard(&self) -> Instant {
-        self.lines.iter().map(|(line, _, _)| line.heard()).fold(self.heard, Instant::max)
-    }
-}
-
-impl Keys {
-    /// The key of `session`. One that its client had before and that has ended keeps its own, until it is forgotten.
-    fn key(&mut self, session: &Arc<Session<Destination>>) -> SessionKey {
-        let client = session.client();
-        if let Some(key) = self.by_client.get(&client)
-            && self.seats.get(key).is_some_and(|seat| Arc::ptr_eq(&seat.session, session))
-        {
-            return *key;
-        }
-        // After 2^32 sessions of one process a number may come again; by then the one before it has long gone.
-        self.last = self.last.wrapping_add(1);
-        let key = SessionKey(self.last);
-        self.by_client.insert(client, key);
-        self.seats.insert(key, Seat { session: session.clone(), lines: Vec::new(), heard: Instant::now() });
-        key
-    }
-
-    /// The key of a session of `client` that has ended; the client may have another since.
-    fn ended(&self, client: ClientId) -> Option<SessionKey> {
-        let is_it = |seat: &Seat| seat.session.client() == client && seat.session.has_ended();
-        self.seats.iter().find(|(_, seat)| is_it(seat)).map(|(key, _)| *key)
-    }
-
-    fn remove(&mut self, key: SessionKey) -> Option<Seat> {
-        let seat = self.seats.remove(&key)?;
-        let client = seat.session.client();
-        if self.by_client.get(&client) == Some(&key) {
-            self.by_client.remove(&client);
-        }
-        Some(seat)
-    }
-
-    /// The first connection of every client that is connected, by the client's name for people.
-    fn lines(&self) -> HashMap<String, Arc<Connection>> {
-        let first =
-            |seat: &Seat| seat.lines.first().map(|(line, _, _)| (seat.session.client().to_string(), line.clone()));
-        self.seats.values().filter_map(first).collect()
     }
 }

@@ -19,16 +19,19 @@ use brickwork_wire::payload;
 
 use crate::caches::mark_uncached;
 use crate::connection::{Connection, UnderWay};
-use crate::export::Member;
-use crate::session::{self, Answer, Begun, Performed};
+use crate::locks;
+use crate::seats::Member;
+use crate::session::{self, Answer, Begun, Finished, Origin, Performed, is_lock};
 
-/// Questions between xlators that are not for clients: those of the leaf.
+/// Questions between xlators that are not for clients: those of the leaf. Those of the locks are told apart one by one.
 const PRIVATE_IPC: &str = "storage/";
 
 /// Where an answer goes.
 #[derive(Clone, Debug)]
 pub(crate) struct Destination {
     outbox: Outbox,
+    /// The number of its connection.
+    connection: u64,
     /// Of the client that asked.
     incarnation: u32,
     id: u64,
@@ -39,6 +42,10 @@ pub(crate) struct Destination {
 impl session::Destination for Destination {
     fn replaces(&self, former: &Destination) -> bool {
         self.incarnation >= former.incarnation
+    }
+
+    fn origin(&self) -> Origin {
+        Origin { connection: self.connection, id: self.id }
     }
 }
 
@@ -85,8 +92,8 @@ fn begin_fop<F: FopType>(connection: &Arc<Connection>, member: &Arc<Member>, fra
     if head.groups.len() > GROUPS_MAX {
         return Err(WireError::Header(format!("{} groups, {GROUPS_MAX} are possible", head.groups.len())));
     }
-    let destination =
-        Destination { outbox: connection.outbox.clone(), incarnation: member.incarnation(), id, fop, session };
+    let (outbox, incarnation) = (connection.outbox.clone(), member.incarnation);
+    let destination = Destination { outbox, connection: connection.number(), incarnation, id, fop, session };
     let waits = waits::<F>(&request);
     let Some(under_way) = connection.begin(own_bytes + answer_max::<F>(&request), waits) else {
         let error = FopError::new(Errno::ENOLCK).doing("waiting beside as many others as may");
@@ -108,6 +115,10 @@ fn begin_fop<F: FopType>(connection: &Arc<Connection>, member: &Arc<Member>, fra
             return Ok(());
         }
         Ok(Begun::Joined | Begun::Stale) => return Ok(()),
+        Ok(Begun::GivenUp(destination)) => {
+            destination.put(Answer::failure(&Errno::EINTR.into()));
+            return Ok(());
+        }
         Err(errno) => {
             let error = FopError::new(errno).doing("taking a slot").with("slot", slot).with("sequence", sequence);
             destination.put(Answer::failure(&error));
@@ -180,9 +191,19 @@ impl<F: FopType> Job<F> {
         if let Some(forget) = (&request as &dyn Any).downcast_ref::<ForgetReq>() {
             export.caches.forgotten(member.key, &forget.gfids);
         }
+        let locked = is_lock(F::KIND) && performed.result.is_ok();
+        if locked && member.session.has_ended() {
+            export.locked_too_late(member.client);
+        }
         let kept = performed.kept.clone();
-        if let Some(destination) = unanswered.destination(kept) {
-            destination.put(performed.into_answer());
+        let finished = unanswered.finish(kept);
+        // A lock that nobody will hear of has to go.
+        let unheard = locked && finished.as_ref().is_none_or(|finished| finished.given_up);
+        if unheard {
+            export.locks.given_up(member.client, slot, sequence);
+        }
+        if let Some(Finished { destination, .. }) = finished {
+            destination.put(if unheard { Answer::failure(&Errno::EINTR.into()) } else { performed.into_answer() });
             // Its own connection writes when everything that came in is done.
             if !destination.outbox.is_same(&connection.outbox) {
                 destination.flush();
@@ -202,9 +223,10 @@ struct Unanswered<'m> {
 }
 
 impl Unanswered<'_> {
-    /// Where the answer goes, which the slot remembers from now on; `None` when nobody waits for it any more.
-    fn destination(&mut self, kept: Option<Answer>) -> Option<Destination> {
-        self.own.take().or_else(|| self.member.session.slots().finish(self.slot, self.sequence, kept))
+    /// Where the answer goes, which the slot remembers from now on; `None` when a later request has taken the slot.
+    fn finish(&mut self, kept: Option<Answer>) -> Option<Finished<Destination>> {
+        let own = self.own.take().map(|destination| Finished { destination, given_up: false });
+        own.or_else(|| self.member.session.slots().finish(self.slot, self.sequence, kept))
     }
 }
 
@@ -215,7 +237,7 @@ impl Drop for Unanswered<'_> {
             return;
         }
         let answer = Answer::failure(&FopError::new(Errno::EIO).doing("doing a fop that panicked in the brick"));
-        if let Some(destination) = self.destination(Some(answer.clone())) {
+        if let Some(Finished { destination, .. }) = self.finish(Some(answer.clone())) {
             destination.put(answer);
             destination.flush();
         }
@@ -280,7 +302,8 @@ fn answer_max<F: FopType>(request: &F::Request) -> usize {
 /// Why a client may not ask this.
 fn refusal<F: FopType>(request: &F::Request) -> Option<Errno> {
     let ipc = (request as &dyn Any).downcast_ref::<IpcReq>()?;
-    ipc.operation.starts_with(PRIVATE_IPC).then_some(Errno::EPERM)
+    let private = ipc.operation.starts_with(PRIVATE_IPC) || locks::is_private(&ipc.operation);
+    private.then_some(Errno::EPERM)
 }
 
 /// Whether the fop may wait for another client, so that it is not counted among those that make room soon.

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod ask;
 mod auth;
 mod caches;
 mod connection;
@@ -8,7 +9,9 @@ mod fops;
 mod greeting;
 mod identity;
 mod listen;
+mod locks;
 mod options;
+mod seats;
 mod server;
 mod session;
 mod volumes;
@@ -16,7 +19,7 @@ mod volumes;
 use std::sync::Arc;
 
 use brickwork_api::options::{OptionError, OptionMap};
-use brickwork_api::{Arity, Errno, Route, Setup, SetupError, Xlator, XlatorType, async_trait};
+use brickwork_api::{Arity, Errno, Event, Onward, Route, Setup, SetupError, Xlator, XlatorType, async_trait};
 pub use options::{ExactlyOnce, Family, ServerOptions, Transport};
 
 use crate::server::Server;
@@ -54,6 +57,16 @@ impl Xlator for ProtocolServer {
 
     async fn stop(&self) {
         self.0.stop().await;
+    }
+
+    fn notify(&self, event: &Event) -> Onward {
+        match event {
+            Event::Lock(told) => {
+                self.0.tell_client(told);
+                Onward::Stop
+            }
+            _ => Onward::Up,
+        }
     }
 
     fn status(&self) -> serde_json::Value {

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use brickwork_api::locks::ClientNotice;
 use brickwork_api::options::{OptionError, OptionMap};
 use brickwork_api::{Host, Setup, SetupError};
 use brickwork_wire::message::{Process, Refused, Why};
@@ -79,7 +80,7 @@ impl Server {
         let exports = subvolumes
             .iter()
             .zip(children)
-            .map(|(name, child)| Export::new(name, child, &options, &map).map(Arc::new))
+            .map(|(name, child)| Export::new(name, child, &options, &map, &host).map(Arc::new))
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Server {
             volumes: Volumes::parse(options.client_volfile.as_deref())?,
@@ -164,10 +165,18 @@ impl Server {
             let waited_s = DRAIN_MAX.as_secs();
             tracing::warn!(waited_s, "requests are still under way; their clients ask again when the brick is back");
         }
+        // That they are closed says nothing of the clients.
+        self.exports.iter().for_each(|export| export.locks.close());
         connections.iter().for_each(|connection| connection.close());
         for export in &self.exports {
             export.close().await;
         }
+    }
+
+    /// Tells a client what its locks say unasked. An event does not say which subvolume it is of: a client that has
+    /// several hears it of each, and knows the object, the opens and the requests in it at one only.
+    pub(crate) fn tell_client(&self, told: &ClientNotice) {
+        self.exports.iter().for_each(|export| export.tell_client(told));
     }
 
     /// The subvolume called `name`.

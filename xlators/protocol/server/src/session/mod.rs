@@ -10,17 +10,19 @@
 //!         // fire `superseded`
 //!         let performed = session.perform::<F>(&*child, &cx, &request, remembered).await;
 //!         // tell those who cached what it changed
-//!         let destination = session.slots().finish(slot, sequence, performed.kept.clone());
-//!         // send performed.into_answer() to `destination`, if there is one
+//!         let finished = session.slots().finish(slot, sequence, performed.kept.clone());
+//!         // send performed.into_answer() to its destination, if there is one; a lock that nobody heard of has to go
 //!     }
 //!     Begun::Unnumbered(destination) => {}               // the same with `remembered: None`, without `finish`
 //!     Begun::Again(answer, destination) => {}            // send it
+//!     Begun::GivenUp(destination) => {}                  // `EINTR`
 //!     Begun::Joined | Begun::Stale => {}
 //! }
 //!
 //! sessions.detach(&session, incarnation);                // a connection was lost
-//! sessions.goodbye(&session, incarnation, &*child, &host).await;
-//! sessions.expire(&*child, &host).await;                 // about every second
+//! sessions.goodbye(&session, incarnation)?.put_away(&*child, &host).await;
+//! sessions.overdue();                                    // about every second; then `end_overdue`, and `put_away`
+//! sessions.rotate_if_due(&host).await;                   // as often
 //! sessions.close().await;                                // when all fops have ended
 //! ```
 //!
@@ -62,6 +64,7 @@ mod turns;
 mod world;
 
 pub use answer::{Answer, Performed};
+pub use kinds::is_lock;
 pub use session::Session;
-pub use sessions::Sessions;
-pub use slots::{Begun, Destination};
+pub use sessions::{Ended, Sessions};
+pub use slots::{Abandoned, Begun, Destination, Finished, Origin};

@@ -76,6 +76,39 @@ pub struct Attached<D> {
     pub fenced: Vec<u32>,
 }
 
+/// A session that has ended, with what it left open.
+#[must_use]
+#[derive(Debug)]
+pub struct Ended<D> {
+    session: Arc<Session<D>>,
+    left: Vec<LeftOpen>,
+}
+
+impl<D> Ended<D> {
+    /// Ends what it waits for: a lock that it got now would be nobody's.
+    fn of(session: Arc<Session<D>>, left: Vec<LeftOpen>) -> Ended<D> {
+        session.slots.cancels().iter().for_each(Cancel::cancel);
+        Ended { session, left }
+    }
+
+    /// Whose it was.
+    #[must_use]
+    pub fn client(&self) -> ClientId {
+        self.session.client
+    }
+
+    /// Whether it was `session`.
+    #[must_use]
+    pub fn is_of(&self, session: &Arc<Session<D>>) -> bool {
+        Arc::ptr_eq(&self.session, session)
+    }
+
+    /// Releases what it left open at the child.
+    pub async fn put_away(self, child: &dyn Xlator, host: &Arc<dyn Host>) {
+        release(child, host, self.session.client, self.left).await;
+    }
+}
+
 impl<D: Send + Sync + 'static> Sessions<D> {
     /// Opens the sessions as the process before this one left them in `folder`; without one, none.
     ///
@@ -145,30 +178,30 @@ impl<D: Send + Sync + 'static> Sessions<D> {
         self.0.detach(session, incarnation);
     }
 
-    /// Ends an incarnation; with the last one the session ends, and what it had open is released. Whether it did.
-    pub async fn goodbye(
-        &self,
-        session: &Session<D>,
-        incarnation: u32,
-        child: &dyn Xlator,
-        host: &Arc<dyn Host>,
-    ) -> bool {
-        let Some(left) = self.0.goodbye(session, incarnation) else { return false };
-        give_up(session);
-        release(child, host, session.client, left).await;
-        true
+    /// Ends an incarnation; with the last one the session ends.
+    pub fn goodbye(&self, session: &Arc<Session<D>>, incarnation: u32) -> Option<Ended<D>> {
+        self.0.goodbye(session, incarnation).map(|left| Ended::of(session.clone(), left))
     }
 
-    /// Ends the sessions whose clients have been away for `session-timeout`, and returns whose they were. Also writes a
-    /// snapshot when one is due.
-    pub async fn expire(&self, child: &dyn Xlator, host: &Arc<dyn Host>) -> Vec<ClientId> {
-        let expired = self.0.expire(Instant::now());
-        let mut clients = Vec::with_capacity(expired.len());
-        for (session, left) in expired {
-            give_up(&session);
-            release(child, host, session.client, left).await;
-            clients.push(session.client);
-        }
+    /// The clients that have been away for `session-timeout`.
+    #[must_use]
+    pub fn overdue(&self) -> Vec<ClientId> {
+        self.0.overdue(Instant::now())
+    }
+
+    /// Ends the session of a client that has been away for `session-timeout`.
+    pub fn end_overdue(&self, client: ClientId) -> Option<Ended<D>> {
+        self.0.end_overdue(client, Instant::now()).map(|(session, left)| Ended::of(session, left))
+    }
+
+    /// Whether `client` has a session.
+    #[must_use]
+    pub fn knows(&self, client: ClientId) -> bool {
+        self.0.table.lock().rows.contains_key(&client)
+    }
+
+    /// Writes a snapshot when one is due.
+    pub async fn rotate_if_due(&self, host: &Arc<dyn Host>) {
         if self.0.ledger.is_due() {
             let shared = self.0.clone();
             match blocking(&**host, move || shared.rotate()).await {
@@ -177,7 +210,6 @@ impl<D: Send + Sync + 'static> Sessions<D> {
                 Err(error) => error!(%error, "no snapshot of the sessions could be written"),
             }
         }
-        clients
     }
 
     /// Whether nothing is open that a client has still to open again after the restart of the brick.
@@ -360,23 +392,26 @@ impl<D> Shared<D> {
         ended.then(|| session.opens.end())
     }
 
-    /// Ends the sessions that nobody is connected to since `session-timeout` before `now`.
-    fn expire(&self, now: Instant) -> Vec<(Arc<Session<D>>, Vec<LeftOpen>)> {
+    /// The clients that nobody is connected for since `session-timeout` before `now`.
+    fn overdue(&self, now: Instant) -> Vec<ClientId> {
+        let table = self.table.lock();
+        table.rows.iter().filter(|(_, row)| self.is_overdue(row, now)).map(|(client, _)| *client).collect()
+    }
+
+    /// Ends the session of `client`, unless it has come back.
+    fn end_overdue(&self, client: ClientId, now: Instant) -> Option<(Arc<Session<D>>, Vec<LeftOpen>)> {
         let held = self.ledger.hold();
         let mut table = self.table.lock();
-        let is_over = |row: &Row<D>| {
-            row.detached.is_some_and(|since| now.saturating_duration_since(since) >= self.limits.session_timeout)
-        };
-        let over: Vec<ClientId> =
-            table.rows.iter().filter(|(_, row)| is_over(row)).map(|(client, _)| *client).collect();
-        let ended = over.into_iter().filter_map(|client| table.rows.remove(&client));
-        let ended = ended.map(|row| {
-            // Said in the log already; a snapshot puts it right.
-            let _ = held.append(&Record::Gone { session: row.session.number });
-            let left = row.session.opens.end();
-            (row.session, left)
-        });
-        ended.collect()
+        table.rows.get(&client).filter(|row| self.is_overdue(row, now))?;
+        let row = table.rows.remove(&client)?;
+        // Said in the log already; a snapshot puts it right.
+        let _ = held.append(&Record::Gone { session: row.session.number });
+        let left = row.session.opens.end();
+        Some((row.session, left))
+    }
+
+    fn is_overdue(&self, row: &Row<D>, now: Instant) -> bool {
+        row.detached.is_some_and(|since| now.saturating_duration_since(since) >= self.limits.session_timeout)
     }
 
     /// Writes down what was decided of a fop, and gives its slot the answer.
@@ -439,11 +474,6 @@ fn refused(why: Why, reason: String) -> Refused {
 /// A number that is no other start's, and far from the end.
 fn random_boot() -> Result<u64, String> {
     getrandom::u64().map(|number| number >> 1).map_err(|error| format!("no random numbers: {error}"))
-}
-
-/// Ends what a session that has ended waits for: a lock that it got now would be nobody's.
-fn give_up<D>(session: &Session<D>) {
-    session.slots.cancels().iter().for_each(Cancel::cancel);
 }
 
 /// Releases what a session left open at the child.

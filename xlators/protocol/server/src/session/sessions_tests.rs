@@ -30,9 +30,10 @@ fn a_session_ends_with_its_last_incarnation_and_releases_what_it_had_open() {
     let keeping = AttachCall { keep: vec![1], ..call(CLIENT, 2) };
     sessions.attach(&keeping).unwrap();
     session.opens.add(OpenId(1), OpenRecord::file(super::super::world::FILE.gfid, 2)).unwrap();
-    assert!(!block_on(sessions.goodbye(&session, 1, &*world.leaf, &world.host)));
-    assert!(block_on(sessions.goodbye(&session, 2, &*world.leaf, &world.host)));
-    assert!(!block_on(sessions.goodbye(&session, 2, &*world.leaf, &world.host)));
+    assert!(sessions.goodbye(&session, 1).is_none());
+    let ended = sessions.goodbye(&session, 2).unwrap();
+    block_on(ended.put_away(&*world.leaf, &world.host));
+    assert!(sessions.goodbye(&session, 2).is_none());
     let file = super::super::world::FILE;
     let flush = brickwork_api::FlushReq { file, xdata: Xdata::EMPTY };
     assert!(world.direct(brickwork_api::Fop::Flush(flush)).is_err());
@@ -49,9 +50,12 @@ fn a_client_that_stays_away_too_long_is_forgotten_and_one_that_comes_back_is_not
     sessions.detach(&back, 1);
     attach(&sessions, ClientId(8), 2);
     let start = Instant::now();
-    assert!(sessions.0.expire(start + Duration::from_secs(599)).is_empty());
-    let over = sessions.0.expire(start + Duration::from_secs(601));
-    assert_eq!(over.into_iter().map(|(session, _)| session.client()).collect::<Vec<_>>(), [CLIENT]);
+    let (early, late) = (start + Duration::from_secs(599), start + Duration::from_secs(601));
+    assert!(sessions.0.overdue(early).is_empty() && sessions.0.end_overdue(CLIENT, early).is_none());
+    assert_eq!(sessions.0.overdue(late), [CLIENT]);
+    assert!(sessions.0.end_overdue(ClientId(8), late).is_none());
+    assert_eq!(sessions.0.end_overdue(CLIENT, late).unwrap().0.client(), CLIENT);
+    assert!(!sessions.knows(CLIENT) && sessions.knows(ClientId(8)));
 }
 
 #[test]

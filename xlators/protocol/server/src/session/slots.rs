@@ -5,7 +5,8 @@
 //! Always true between calls:
 //! - the sequence of a slot only grows;
 //! - a slot has at most one request under way, and at most one remembered answer, both of its sequence;
-//! - whoever began a request and finishes it gets its destination once, unless a later request took the slot.
+//! - whoever began a request and finishes it gets its destination once, unless a later request took the slot;
+//! - a lock call that its client has given up is not begun any more.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -14,7 +15,7 @@ use brickwork_api::{Cancel, Errno, FopKind};
 use parking_lot::Mutex;
 
 use super::Answer;
-use super::kinds::is_kept;
+use super::kinds::{is_kept, is_lock};
 
 /// Slots are made this many at a time: most clients use few of theirs.
 const CHUNK: u32 = 64;
@@ -26,6 +27,18 @@ pub trait Destination {
     /// What is read last was not always sent last: the rest of a lost connection may be read after the client has asked
     /// again on the next one, and an answer that is put there is lost.
     fn replaces(&self, former: &Self) -> bool;
+
+    /// The frame that asked.
+    fn origin(&self) -> Origin;
+}
+
+/// Names a frame that came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The number of its connection.
+    pub connection: u64,
+    /// Its id there.
+    pub id: u64,
 }
 
 /// What a request that came is.
@@ -46,6 +59,32 @@ pub enum Begun<D> {
     Joined,
     /// Its client has gone on: nobody waits for it.
     Stale,
+    /// A lock call that its client had given up before it came.
+    GivenUp(D),
+}
+
+/// A request that has ended.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Finished<D> {
+    /// Where its answer goes.
+    pub destination: D,
+    /// Its client gave it up meanwhile and expects nothing of it.
+    pub given_up: bool,
+}
+
+/// What a request is that its client gives up.
+#[derive(Debug)]
+pub enum Abandoned {
+    /// Under way: its flag.
+    Running(Cancel),
+    /// Not under way. What it may have come to, here or in a process before this one, was never heard of. Should it come
+    /// yet, it is not begun.
+    Unheard {
+        /// The request before it in the slot, if it is still under way.
+        superseded: Option<Cancel>,
+    },
+    /// Answered, or nothing that is waited for.
+    Nothing,
 }
 
 /// The slots of one session. `D` is where an answer goes.
@@ -69,10 +108,14 @@ struct Slot<D> {
 
 #[derive(Debug)]
 enum State<D> {
-    /// Nothing to tell of the last request: it may run again.
-    Idle,
+    /// Nothing to tell of the last request: it may run again. If it was answered, then to this frame.
+    Idle(Option<Origin>),
+    /// A lock call that is not to run any more.
+    GivenUp,
     Running {
         cancel: Cancel,
+        /// Its client expects nothing of it.
+        given_up: bool,
         destination: D,
         /// Its answer, when it has one but is not finished: it is of before the restart, or others are told of it first.
         remembered: Option<Answer>,
@@ -129,7 +172,10 @@ impl<D> Slots<D> {
     /// Ends a request and returns where `answer` goes; `None` when a later one has taken the slot.
     ///
     /// Without `answer` the request may run again.
-    pub fn finish(&self, slot: u32, sequence: u64, answer: Option<Answer>) -> Option<D> {
+    pub fn finish(&self, slot: u32, sequence: u64, answer: Option<Answer>) -> Option<Finished<D>>
+    where
+        D: Destination,
+    {
         self.with(slot, |slot| slot.finish(sequence, answer)).ok().flatten()
     }
 
@@ -142,14 +188,15 @@ impl<D> Slots<D> {
         });
     }
 
-    /// The flag of a request that its client gives up, while it is under way.
-    #[must_use]
-    pub fn given_up(&self, slot: u32, sequence: u64) -> Option<Cancel> {
-        let cancel = self.with(slot, |slot| match &slot.state {
-            State::Running { cancel, .. } if slot.sequence == sequence => Some(cancel.clone()),
-            _ => None,
-        });
-        cancel.ok().flatten()
+    /// Notes that its client gives a request up, and says what that is. `by` is the frame that says so: one with the
+    /// request's own origin leaves the answer to be heard, whatever it is; with any other the client expects nothing more.
+    pub fn give_up(&self, slot: u32, sequence: u64, by: Origin) -> Abandoned
+    where
+        D: Destination,
+    {
+        // What is not numbered cannot be named, and a slot that is none has nothing.
+        let abandoned = (sequence > 0).then(|| self.with(slot, |slot| slot.give_up(sequence, by)));
+        abandoned.and_then(Result::ok).unwrap_or(Abandoned::Nothing)
     }
 
     /// Remembers an answer of before the restart; a later request in the slot stays.
@@ -217,7 +264,7 @@ fn new_chunk<D>() -> Chunk<D> {
 
 impl<D> Default for Slot<D> {
     fn default() -> Slot<D> {
-        Slot { sequence: 0, kind: FopKind::Lookup, state: State::Idle }
+        Slot { sequence: 0, kind: FopKind::Lookup, state: State::Idle(None) }
     }
 }
 
@@ -235,7 +282,7 @@ impl<D> Slot<D> {
         (self.sequence, self.kind) = (sequence, kind);
         let superseded = match self.run(cancel, destination, None) {
             State::Running { cancel, .. } => Some(cancel),
-            State::Idle | State::Done { .. } => None,
+            State::Idle(_) | State::GivenUp | State::Done { .. } => None,
         };
         Ok(Begun::New { superseded, remembered: None })
     }
@@ -244,6 +291,17 @@ impl<D> Slot<D> {
     where
         D: Destination,
     {
+        if let State::GivenUp = self.state {
+            return Ok(match is_lock(kind) {
+                true => Begun::GivenUp(destination),
+                false => {
+                    // Nobody waits for such a fop, so nobody can have meant it.
+                    self.kind = kind;
+                    self.run(cancel, destination, None);
+                    Begun::New { superseded: None, remembered: None }
+                }
+            });
+        }
         if kind != self.kind {
             return Err(Errno::EINVAL);
         }
@@ -260,7 +318,7 @@ impl<D> Slot<D> {
                 self.run(cancel, destination, remembered.clone());
                 Ok(Begun::New { superseded: None, remembered })
             }
-            State::Idle => {
+            State::Idle(_) | State::GivenUp => {
                 self.run(cancel, destination, None);
                 Ok(Begun::New { superseded: None, remembered: None })
             }
@@ -268,26 +326,61 @@ impl<D> Slot<D> {
     }
 
     fn run(&mut self, cancel: &Cancel, destination: D, remembered: Option<Answer>) -> State<D> {
-        let running = State::Running { cancel: cancel.clone(), destination, remembered };
+        let running = State::Running { cancel: cancel.clone(), given_up: false, destination, remembered };
         std::mem::replace(&mut self.state, running)
     }
 
-    fn finish(&mut self, sequence: u64, answer: Option<Answer>) -> Option<D> {
+    fn finish(&mut self, sequence: u64, answer: Option<Answer>) -> Option<Finished<D>>
+    where
+        D: Destination,
+    {
         if self.sequence != sequence || !self.is_running() {
             return None;
         }
-        let answer = answer.filter(|_| is_kept(self.kind));
-        let next = answer.map_or(State::Idle, |answer| State::Done { answer, reopens: false });
-        match std::mem::replace(&mut self.state, next) {
-            State::Running { destination, .. } => Some(destination),
-            State::Idle | State::Done { .. } => None,
+        let State::Running { destination, given_up, .. } = std::mem::replace(&mut self.state, State::Idle(None)) else {
+            unreachable!("it was running");
+        };
+        self.state = match answer.filter(|_| is_kept(self.kind)) {
+            Some(answer) => State::Done { answer, reopens: false },
+            None if given_up && is_lock(self.kind) => State::GivenUp,
+            None => State::Idle(Some(destination.origin())),
+        };
+        Some(Finished { destination, given_up })
+    }
+
+    fn give_up(&mut self, sequence: u64, by: Origin) -> Abandoned
+    where
+        D: Destination,
+    {
+        if sequence < self.sequence {
+            return Abandoned::Nothing;
+        }
+        if sequence > self.sequence {
+            self.sequence = sequence;
+            let superseded = match std::mem::replace(&mut self.state, State::GivenUp) {
+                State::Running { cancel, .. } => Some(cancel),
+                State::Idle(_) | State::GivenUp | State::Done { .. } => None,
+            };
+            return Abandoned::Unheard { superseded };
+        }
+        match &mut self.state {
+            State::Running { cancel, given_up, destination, .. } => {
+                *given_up |= destination.origin() != by;
+                Abandoned::Running(cancel.clone())
+            }
+            State::Idle(answered) if is_lock(self.kind) && *answered != Some(by) => {
+                self.state = State::GivenUp;
+                Abandoned::Unheard { superseded: None }
+            }
+            State::GivenUp => Abandoned::Unheard { superseded: None },
+            State::Idle(_) | State::Done { .. } => Abandoned::Nothing,
         }
     }
 
     fn cancel(&self) -> Option<Cancel> {
         match &self.state {
             State::Running { cancel, .. } => Some(cancel.clone()),
-            State::Idle | State::Done { .. } => None,
+            State::Idle(_) | State::GivenUp | State::Done { .. } => None,
         }
     }
 

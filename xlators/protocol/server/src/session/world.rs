@@ -103,7 +103,7 @@ impl World {
                 Some(perform(session, child, &self.cx_of(session.client, slot, 0), fop, None).await.0)
             }
             Begun::Again(answer, _) => Some(answer),
-            Begun::Joined | Begun::Stale => None,
+            Begun::Joined | Begun::Stale | Begun::GivenUp(_) => None,
         }
     }
 

@@ -9,6 +9,7 @@ mod coherence;
 mod drain;
 mod flow;
 mod listening;
+mod locks;
 mod logs;
 mod options;
 mod peer;

@@ -53,6 +53,11 @@ pub fn hello(version: Version) -> Call {
     Call::Hello(Hello { magic: MAGIC, version, features: 0, process, nonce: NONCE, xdata: Xdata::EMPTY })
 }
 
+/// The choice of the subvolume `name`, without a login.
+pub fn choice(name: &str) -> Call {
+    Call::Subvolume(SubvolumeCall { name: name.to_owned(), login: None, xdata: Xdata::EMPTY })
+}
+
 /// The attach of a client that was not here before.
 pub fn attach_call(client: ClientId) -> AttachCall {
     AttachCall { client, secret: SECRET, incarnation: 1, keep: Vec::new(), join: false, xdata: Xdata::EMPTY }
@@ -99,15 +104,20 @@ impl Peer {
 
     /// Greets and chooses the subvolume, as `user` with `password` where there is one.
     pub async fn choose(&mut self, login: Option<(&str, &str)>) -> Result<Subvolume, Refused> {
+        self.choose_of(LEAF, login).await
+    }
+
+    /// The same with the subvolume `name`.
+    pub async fn choose_of(&mut self, name: &str, login: Option<(&str, &str)>) -> Result<Subvolume, Refused> {
         let server = match self.call(&hello(Version::CURRENT)).await? {
             Answer::Welcome(welcome) => welcome.nonce,
             other => panic!("a greeting is answered by {other:?}"),
         };
         let login = login.map(|(user, password)| {
             let nonces = Nonces { server, client: NONCE };
-            Login { user: user.to_owned(), proof: proof(password, &nonces, &Claim { user, subvolume: LEAF }) }
+            Login { user: user.to_owned(), proof: proof(password, &nonces, &Claim { user, subvolume: name }) }
         });
-        let call = SubvolumeCall { name: LEAF.to_owned(), login, xdata: Xdata::EMPTY };
+        let call = SubvolumeCall { name: name.to_owned(), login, xdata: Xdata::EMPTY };
         match self.call(&Call::Subvolume(call)).await? {
             Answer::Subvolume(subvolume) => Ok(subvolume),
             other => panic!("a choice is answered by {other:?}"),
@@ -255,9 +265,14 @@ impl Peer {
         self.send(Prefix::new(Kind::Noticed, id).of(0, self.session()), &());
     }
 
-    /// Gives up a wait.
+    /// Gives up a wait, and waits no more for its answer.
     pub fn cancel(&self, slot: u32, sequence: u64) {
-        self.send(Prefix::new(Kind::Cancel, 0).of(0, self.session()), &GivenUp { slot, sequence });
+        self.cancel_as(0, slot, sequence);
+    }
+
+    /// Gives up a wait whose answer, of the request `id`, is still waited for.
+    pub fn cancel_as(&self, id: u64, slot: u32, sequence: u64) {
+        self.send(Prefix::new(Kind::Cancel, id).of(0, self.session()), &GivenUp { slot, sequence });
     }
 
     /// The first frame that `is_it`; `None` when the connection ends before. What else comes is kept.

@@ -188,19 +188,26 @@ async fn http_is_no_language_of_ours() {
 }
 
 #[tokio::test]
-async fn questions_for_the_leaf_are_refused_with_eperm_and_do_not_reach_it() {
+async fn questions_that_are_not_for_clients_are_refused_with_eperm_and_do_not_reach_the_child() {
     let mock = MockChild::new();
     let world = World::over(mock.clone(), &[]);
     let mut peer = Peer::attached(&world).await;
     let question =
         |operation: &str| IpcReq { operation: operation.to_owned(), payload: Bytes::new(), xdata: Xdata::EMPTY };
-    for operation in [ipc::WORK_FOLDER, ipc::DROP_UNLINKED, "storage/anything"] {
+    let of_locks =
+        [locks::ATTACHED, locks::DETACHED, locks::ENDED, locks::HOLDS, locks::GIVEN_UP, "features/locks:list"];
+    for operation in [ipc::WORK_FOLDER, ipc::DROP_UNLINKED, "storage/anything"].into_iter().chain(of_locks) {
         assert_eq!(peer.fop::<fop::Ipc>(&question(operation)).await.unwrap_err().errno(), Errno::EPERM, "{operation}");
     }
-    peer.fop::<fop::Ipc>(&question("cluster/hello")).await.unwrap();
+    for operation in ["cluster/hello"].into_iter().chain(locks::FOR_CLIENTS) {
+        peer.fop::<fop::Ipc>(&question(operation)).await.unwrap();
+        assert!(mock.fops().contains(&Fop::Ipc(question(operation))), "{operation}");
+    }
     let asked = mock.fops().into_iter().filter(|fop| matches!(fop, Fop::Ipc(ipc) if ipc.operation == "cluster/hello"));
     assert_eq!(asked.count(), 1);
-    assert!(!mock.fops().contains(&Fop::Ipc(question("storage/anything"))));
+    for operation in ["storage/anything"].into_iter().chain(of_locks) {
+        assert!(!mock.fops().contains(&Fop::Ipc(question(operation))), "{operation}");
+    }
 }
 
 #[tokio::test]

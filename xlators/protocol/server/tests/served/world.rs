@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use brickwork_api::options::OptionMap;
-use brickwork_api::{Setup, SetupError, Upward, Xlator};
+use brickwork_api::{
+    Cx, Errno, FopResult, IpcReply, IpcReq, Route, Setup, SetupError, Upward, Xlator, async_trait, locks,
+};
 use brickwork_testkit::{MemoryLeaf, TestHost};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -69,7 +71,22 @@ impl World {
         ];
         // The last one of a key counts.
         let options = [&defaults, options].concat();
+        let child: Arc<dyn Xlator> = Arc::new(WithoutLocks(child));
         let server = prepare(&[(LEAF, child)], &options).expect("options of a server");
+        server.start().expect("a server that listens");
+        World { server, folder }
+    }
+
+    /// Serves `children`, which are asked about locks, on a unix socket.
+    pub fn with_locks(children: &[(&str, Arc<dyn Xlator>)], options: Options<'_>) -> World {
+        let folder = folder();
+        let socket = folder.path().join("socket");
+        let mut all =
+            vec![("transport-type", "unix"), ("transport.socket.listen-path", text(&socket)), ("eos", "memory")];
+        let allow: Vec<String> = children.iter().map(|(name, _)| format!("auth.addr.{name}.allow")).collect();
+        all.extend(allow.iter().map(|key| (key.as_str(), "*")));
+        all.extend(options);
+        let server = prepare(children, &all).expect("options of a server");
         server.start().expect("a server that listens");
         World { server, folder }
     }
@@ -106,6 +123,25 @@ impl World {
                 tokio::task::yield_now().await;
             }
             panic!("{place}: it never came that {what}: {:#}", self.server.status());
+        }
+    }
+}
+
+/// Answers about locks as any stack without them does, whatever is below: a mock would answer everything.
+struct WithoutLocks(Arc<dyn Xlator>);
+
+#[async_trait]
+impl Xlator for WithoutLocks {
+    fn route(&self) -> Route<'_> {
+        Route::Through(&*self.0)
+    }
+
+    async fn ipc(&self, cx: &Cx, request: &IpcReq) -> FopResult<IpcReply> {
+        match request.operation.as_str() {
+            locks::ATTACHED | locks::DETACHED | locks::ENDED | locks::HOLDS | locks::GIVEN_UP => {
+                Err(Errno::EOPNOTSUPP.into())
+            }
+            _ => self.0.ipc(cx, request).await,
         }
     }
 }
