@@ -77,9 +77,11 @@ options! {
         eos: ExactlyOnce = "eos" [default("process")],
         /// Where that is kept. Not given: in the working folder of the brick.
         journal_directory: Option<AbsolutePath> = "journal-directory" [],
-        /// How long a client that went away keeps its session: its opens and the answers it did not hear.
+        /// How long a client that went away keeps its session: its opens and the answers it did not hear. One that holds
+        /// locks keeps it for longer.
         session_timeout: Seconds = "session-timeout" [default("10min"), range(10, 604_800)],
-        /// How long the locks of a client that went away are protected against everyone.
+        /// How long the locks of a client that went away are protected against everyone. One that is connected and says
+        /// nothing for so long is cut off, where there are locks.
         detach_timeout: Seconds = "detach-timeout" [default("10s"), range(1, 3_600)],
         /// How long a change waits for another client to drop what it cached; then that client is cut off.
         invalidate_timeout: Seconds = "invalidate-timeout" [default("6s"), range(1, 300)],
