@@ -1,7 +1,7 @@
 //! Whether the brick is still there: pings, and how long ago the last answered one was sent.
 //!
-//! Pure. The brick gives a silent client up after `detach-timeout`, and its caches after `invalidate-timeout`; both count
-//! from something the client sent. So the client counts from the *sending* of its last answered ping, which is never
+//! Pure. The brick gives a silent client up after `detach-timeout`, with its locks, and its caches after
+//! `invalidate-timeout`; both count from something the client sent. So the client counts from the *sending* of its last answered ping, which is never
 //! later, and acts before the brick does.
 
 use std::collections::VecDeque;
@@ -105,9 +105,10 @@ impl Pulse {
         (patience / 3).max(INTERVAL_MIN)
     }
 
-    /// Three quarters: whatever was kept is dropped when the brick stops waiting for it, not begun to be dropped.
+    /// Three quarters of the shorter bound: whatever was kept is dropped when the brick stops waiting for it, or may give
+    /// the locks under which it was read to others, not begun to be dropped.
     fn old_after(&self) -> Option<Duration> {
-        self.bounds.map(|bounds| bounds.invalidate * 3 / 4)
+        self.bounds.map(|bounds| bounds.invalidate.min(bounds.detach) * 3 / 4)
     }
 }
 
@@ -161,6 +162,19 @@ mod tests {
         assert!(pulse.answered(1), "the silence has ended");
         assert!(!pulse.beat(now + seconds(12), TIMEOUT).old, "8 s since the answered ping was sent");
         assert!(pulse.beat(now + seconds(13), TIMEOUT).old, "9 s since then");
+    }
+
+    #[test]
+    fn what_is_kept_is_old_before_the_brick_may_give_locks_to_others() {
+        // Pages that were read under a lock would else be served while somebody else already holds it.
+        let now = Instant::now();
+        for (detach, invalidate) in [(12, 60), (60, 12)] {
+            let mut pulse = bounded(now, detach, invalidate);
+            assert_eq!(pulse.beat(now + seconds(4), TIMEOUT), Beat { ping: Some(1), ..Beat::default() });
+            assert!(!pulse.beat(now + seconds(8), TIMEOUT).old);
+            assert_eq!(pulse.next(TIMEOUT), now + seconds(9));
+            assert!(pulse.beat(now + seconds(9), TIMEOUT).old, "{detach} {invalidate}");
+        }
     }
 
     #[test]
