@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
+use crate::believers::Believers;
 use crate::clients::Clients;
 use crate::line::{Line, Up};
 use crate::link::{Cause, Failure, Link, Phase, Tell};
@@ -23,6 +24,7 @@ pub(crate) struct Brick {
     pub(crate) tls: Option<TlsClient>,
     pub(crate) patience: ArcSwap<Patience>,
     pub(crate) clients: Clients,
+    pub(crate) believers: Believers,
     /// Set while requests flow.
     up: ArcSwapOption<Up>,
     link: Mutex<Link>,
@@ -44,6 +46,7 @@ impl Brick {
             settings,
             tls,
             clients: Clients::default(),
+            believers: Believers::default(),
             up: ArcSwapOption::empty(),
             link: Mutex::new(Link::new(Instant::now())),
             changed: Notify::new(),
@@ -170,6 +173,7 @@ impl Brick {
         let clients = self.clients.list();
         let clients: Vec<Value> = clients.into_iter().map(|client| client_status(up.as_deref(), client)).collect();
         let (opens, lost_opens) = self.clients.opens();
+        let (locks, locks_lost) = self.believers.counts();
         let link = self.link.lock();
         json!({
             "state": link.word(),
@@ -182,6 +186,8 @@ impl Brick {
             "queued_bytes": up.as_ref().map_or(0, |up| up.line.outbox.queued()),
             "opens": opens,
             "lost_opens": lost_opens,
+            "locks": locks,
+            "locks_lost": locks_lost,
             "boot": up.as_ref().map(|up| up.boot),
             "version": up.as_ref().map(|up| up.line.version.to_string()),
             "clients": clients,

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use brickwork_api::locks::LOCK_LOST;
 use brickwork_api::xdata::{INVALIDATES, REOPEN, UNCACHED};
 use brickwork_api::{
     Cx, Errno, FopError, FopKind, FopResult, FopType, OpenId, OpenReq, OpendirReq, ReleaseReply, ReleaseReq,
@@ -17,6 +18,7 @@ use brickwork_wire::message::{GivenUp, RequestHead};
 use brickwork_wire::payload;
 use brickwork_wire::repeat::{may_repeat, may_wait};
 
+use crate::believers::Changing;
 use crate::brick::Brick;
 use crate::clients::{OPENS_MAX, Session};
 use crate::line::{UnderWay, Up};
@@ -43,6 +45,7 @@ pub(crate) async fn call<F: FopType>(brick: &Brick, cx: &Cx, request: &F::Reques
     match F::KIND {
         FopKind::Release | FopKind::Releasedir => release::<F>(brick, cx, request).await,
         FopKind::Open | FopKind::Opendir | FopKind::Create => open::<F>(brick, cx, request).await,
+        FopKind::Flush => flush::<F>(brick, cx, request).await,
         FopKind::Statfs => {
             let mut reply = travel::<F>(brick, cx, request).await?.reply;
             F::reply_xdata(&mut reply).insert(&INVALIDATES, true);
@@ -52,9 +55,18 @@ pub(crate) async fn call<F: FopType>(brick: &Brick, cx: &Cx, request: &F::Reques
     }
 }
 
+/// Flushes, also through an open that is lost: its owner gives up what it took through others too. It is told of the loss
+/// all the same.
+async fn flush<F: FopType>(brick: &Brick, cx: &Cx, request: &F::Request) -> FopResult<F::Reply> {
+    let flushed = travel::<F>(brick, cx, request).await;
+    not_lost::<F>(brick, cx, request)?;
+    Ok(flushed?.reply)
+}
+
 async fn travel<F: FopType>(brick: &Brick, cx: &Cx, request: &F::Request) -> FopResult<Answered<F::Reply>> {
     let mut first: Option<Session> = None;
-    let answer = go_until_answered::<F>(brick, cx, request, &mut first).await;
+    let mut changing = Changing::of::<F>(brick, cx, request);
+    let answer = go_until_answered::<F>(brick, cx, request, &mut first, &mut changing).await;
     if first.is_some() && answer.as_ref().is_err_and(|end| matches!(end, End::GaveUp(_))) {
         give_up::<F>(brick, cx, request);
     }
@@ -74,6 +86,7 @@ async fn go_until_answered<F: FopType>(
     cx: &Cx,
     request: &F::Request,
     first: &mut Option<Session>,
+    changing: &mut Option<Changing<'_>>,
 ) -> Result<Answered<F::Reply>, End> {
     let waits = may_wait::<F>(request);
     let limit = limit(brick, cx, waits);
@@ -82,13 +95,22 @@ async fn go_until_answered<F: FopType>(
         if let Some(before) = first {
             may_go_again::<F>(cx, request, before, &session).map_err(End::Answered)?;
         }
-        not_lost::<F>(brick, cx, request).map_err(End::Answered)?;
+        if F::KIND != FopKind::Flush {
+            not_lost::<F>(brick, cx, request).map_err(End::Answered)?;
+        }
         if up.line.outbox.queued() > QUEUED_MAX {
             up.line.outbox.room(QUEUED_MAX).await;
+        }
+        if let Some(changing) = changing {
+            changing.sent().map_err(End::Answered)?;
         }
         let wait = up.line.waits.begin(cx.request.slot, limit);
         let sent = wait.and_then(|wait| Some((send::<F>(brick, cx, request, &up, session, &wait)?, wait)));
         let Some((under_way, wait)) = sent else {
+            // Not even its first bytes have left.
+            if let (None, Some(changing)) = (&first, changing.as_mut()) {
+                changing.refused();
+            }
             brick.retire(&up.line);
             continue;
         };
@@ -97,7 +119,16 @@ async fn go_until_answered<F: FopType>(
         let repeated = first.get_or_insert(session).era != session.era;
         match answer(wait, cx, waits, &up, session, F::KIND).await {
             Outcome::Came(frame) => {
-                let mut reply = read::<F>(frame).map_err(End::Answered)?;
+                let mut reply = match read::<F>(frame) {
+                    Ok(reply) => reply,
+                    Err(error) => {
+                        refused::<F>(brick, cx, request, changing, &error);
+                        return Err(End::Answered(error));
+                    }
+                };
+                if changing.as_mut().is_some_and(|changing| changing.made(session.incarnation).is_err()) {
+                    continue;
+                }
                 if up.line.is_silent() {
                     F::reply_xdata(&mut reply).insert(&UNCACHED, true);
                 }
@@ -107,6 +138,23 @@ async fn go_until_answered<F: FopType>(
             Outcome::TooLate => return Err(End::GaveUp(too_late(brick, F::KIND))),
         }
     }
+}
+
+/// The brick has answered `error`.
+fn refused<F: FopType>(
+    brick: &Brick,
+    cx: &Cx,
+    request: &F::Request,
+    changing: &mut Option<Changing<'_>>,
+    error: &FopError,
+) {
+    // A flush that could not write may have released.
+    if let Some(changing) = changing.as_mut().filter(|_| F::KIND != FopKind::Flush) {
+        changing.refused();
+    }
+    // Whatever else may stand there is not for us.
+    let Ok(Some(why)) = error.xdata().get(&LOCK_LOST) else { return };
+    through::opens::<F>(request).into_iter().flatten().for_each(|open| brick.lock_lost(cx.client(), open, &why));
 }
 
 fn limit(brick: &Brick, cx: &Cx, waits: bool) -> Option<Instant> {
@@ -173,12 +221,7 @@ fn may_go_again<F: FopType>(cx: &Cx, request: &F::Request, before: &Session, now
 fn not_lost<F: FopType>(brick: &Brick, cx: &Cx, request: &F::Request) -> FopResult<()> {
     let opens = through::opens::<F>(request).into_iter().flatten();
     let found = opens.filter_map(|open| Some((open, brick.clients.why_lost(cx.client(), open)?))).next();
-    found.map_or(Ok(()), |(open, errno)| {
-        Err(FopError::new(Errno::EIO)
-            .doing("using an open file that the brick could not open again")
-            .with("open", open.0)
-            .with("why", errno))
-    })
+    found.map_or(Ok(()), |(open, lost)| Err(lost.error(open)))
 }
 
 fn send<'a, F: FopType>(
@@ -317,6 +360,8 @@ async fn reopen(brick: &Brick, cx: &Cx, id: OpenId, open: &Open) -> FopResult<Se
 async fn release<F: FopType>(brick: &Brick, cx: &Cx, request: &F::Request) -> FopResult<F::Reply> {
     let Some(file) = through::ending::<F>(request) else { unreachable!("only what ends an open comes here") };
     brick.clients.release(cx.client(), file.open);
+    // After the open, so that a grant on its way finds either.
+    brick.believers.with(cx.client(), |beliefs| beliefs.end_open(file.open));
     let limit = limit(brick, cx, false);
     if let Some((up, session)) = attached_now(brick, cx)
         && let Some(wait) = up.line.waits.begin(cx.request.slot, limit)

@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use brickwork_api::{ClientId, Errno, FopError, FopResult, OpenId};
+use brickwork_api::{ClientId, Errno, FopError, FopResult, OpenId, Xdata};
 use brickwork_wire::message::{AttachCall, Nonce};
 use parking_lot::Mutex;
 
 use crate::link::RETRY_LAST;
-use crate::opens::{Open, Opens, Owed, Stale};
+use crate::opens::{Lost, Open, Opens, Owed, Stale};
 
 /// Clients of one brick; one more is refused.
 pub(crate) const CLIENTS_MAX: usize = 256;
@@ -27,6 +27,8 @@ pub(crate) struct Session {
     pub(crate) memory: u32,
     /// The era of its opens.
     pub(crate) era: u32,
+    /// Counts its attaches.
+    pub(crate) incarnation: u32,
 }
 
 /// One client.
@@ -47,7 +49,7 @@ struct Known {
 #[derive(Debug, Default)]
 pub(crate) struct Clients {
     known: Mutex<HashMap<ClientId, Known>>,
-    /// Opens that could not be opened again: none, nearly always, and then nobody looks for them.
+    /// Opens that are lost: none, nearly always, and then nobody looks for them.
     lost: AtomicUsize,
 }
 
@@ -57,8 +59,6 @@ pub(crate) struct Taken {
     pub(crate) session: Session,
     /// To be opened again before requests flow.
     pub(crate) reopen: Vec<(OpenId, Open)>,
-    /// To be told.
-    pub(crate) owed: Vec<Owed>,
 }
 
 impl Clients {
@@ -104,8 +104,8 @@ impl Clients {
         self.known.lock().values_mut().for_each(|known| known.refused = None);
     }
 
-    /// What `client` says to attach; its incarnation grows.
-    pub(crate) fn attach(&self, client: ClientId) -> Option<AttachCall> {
+    /// What `client` says to attach, beside `xdata`; its incarnation grows.
+    pub(crate) fn attach(&self, client: ClientId, xdata: &Xdata) -> Option<AttachCall> {
         let mut known = self.known.lock();
         let known = known.get_mut(&client)?;
         known.incarnation += 1;
@@ -115,7 +115,7 @@ impl Clients {
             incarnation: known.incarnation,
             keep: Vec::new(),
             join: false,
-            xdata: brickwork_api::Xdata::EMPTY,
+            xdata: xdata.clone(),
         })
     }
 
@@ -130,13 +130,11 @@ impl Clients {
         if forgotten {
             known.memory = known.memory.wrapping_add(1);
         }
-        let owed = known.opens.take_owed();
-        // Of a brick that has forgotten the client nothing is left that could be released.
-        let owed = if forgotten { Vec::new() } else { owed };
         let reopen = if stale { known.opens.begin_era() } else { Vec::new() };
         known.boot = reopen.is_empty().then_some(boot);
-        let session = Session { client, number, memory: known.memory, era: known.opens.era() };
-        Some(Taken { session, reopen, owed })
+        let Known { memory, incarnation, .. } = *known;
+        let session = Session { client, number, memory, era: known.opens.era(), incarnation };
+        Some(Taken { session, reopen })
     }
 
     /// The brick does not take `client`.
@@ -187,16 +185,26 @@ impl Clients {
         self.known.lock().get_mut(&client).map_or_else(Vec::new, |known| known.opens.take_owed())
     }
 
-    /// An open could not be opened again; whether it was held and not lost before.
-    pub(crate) fn lose(&self, client: ClientId, id: OpenId, errno: Errno) -> bool {
+    /// Takes of it which waits of `client` were given up.
+    pub(crate) fn take_cancels(&self, client: ClientId) -> Vec<Owed> {
+        self.known.lock().get_mut(&client).map_or_else(Vec::new, |known| known.opens.take_cancels())
+    }
+
+    /// Whether `client` has an open, lost or not.
+    pub(crate) fn holds(&self, client: ClientId, id: OpenId) -> bool {
+        self.known.lock().get(&client).is_some_and(|known| known.opens.holds(id))
+    }
+
+    /// An open is lost; whether it was held and not lost before.
+    pub(crate) fn lose(&self, client: ClientId, id: OpenId, why: Lost) -> bool {
         let mut known = self.known.lock();
-        let lost = known.get_mut(&client).is_some_and(|known| known.opens.lose(id, errno));
+        let lost = known.get_mut(&client).is_some_and(|known| known.opens.lose(id, why));
         self.lost.fetch_add(usize::from(lost), Ordering::Relaxed);
         lost
     }
 
     /// Why the open is lost, when it is. One load for nearly everybody.
-    pub(crate) fn why_lost(&self, client: ClientId, id: OpenId) -> Option<Errno> {
+    pub(crate) fn why_lost(&self, client: ClientId, id: OpenId) -> Option<Lost> {
         if self.lost.load(Ordering::Relaxed) == 0 {
             return None;
         }
@@ -235,6 +243,7 @@ impl Clients {
 mod tests {
     use super::*;
     use brickwork_api::{Credentials, Gfid};
+    use brickwork_wire::frame::Kind;
 
     fn one() -> (Clients, ClientId) {
         let (clients, client) = (Clients::default(), ClientId::random());
@@ -249,12 +258,13 @@ mod tests {
     #[test]
     fn a_client_shows_one_secret_and_a_higher_incarnation_each_time() {
         let (clients, client) = one();
-        let (first, second) = (clients.attach(client).unwrap(), clients.attach(client).unwrap());
+        let (first, second) =
+            (clients.attach(client, &Xdata::EMPTY).unwrap(), clients.attach(client, &Xdata::EMPTY).unwrap());
         assert_eq!(first.secret, second.secret);
         assert_eq!((first.incarnation, second.incarnation), (1, 2));
         let other = ClientId::random();
         clients.introduce(other, Instant::now()).unwrap();
-        assert_ne!(clients.attach(other).unwrap().secret, first.secret);
+        assert_ne!(clients.attach(other, &Xdata::EMPTY).unwrap().secret, first.secret);
     }
 
     #[test]
@@ -280,14 +290,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_owed_goes_to_a_brick_that_remembers_the_client_and_to_no_other() {
+    fn waits_that_were_given_up_are_told_by_themselves_and_everything_else_after_them() {
+        // A brick that had lost its journal of sessions and not that of its locks kept the lock of a wait that was given
+        // up: what was owed was dropped with the memory of the sessions. So it stays owed whatever the brick remembers.
         let (clients, client) = one();
-        let owed = Owed { kind: brickwork_wire::frame::Kind::Cancel, fop: 0, header: bytes::Bytes::new() };
+        let owed = |kind| Owed { kind, fop: 0, header: bytes::Bytes::new() };
         clients.taken(client, 1, false, 5).unwrap();
-        clients.owe(client, owed.clone());
-        assert_eq!(clients.taken(client, 1, true, 6).unwrap().owed, std::slice::from_ref(&owed));
-        clients.owe(client, owed);
-        assert_eq!(clients.taken(client, 1, false, 6).unwrap().owed, []);
+        [Kind::Request, Kind::Cancel].into_iter().for_each(|kind| clients.owe(client, owed(kind)));
+        clients.taken(client, 1, false, 6).unwrap();
+        assert_eq!(clients.take_cancels(client), [owed(Kind::Cancel)]);
+        assert_eq!(clients.take_owed(client), [owed(Kind::Request)]);
+        assert_eq!(clients.take_owed(client), []);
     }
 
     #[test]
@@ -318,8 +331,8 @@ mod tests {
         let era = clients.taken(client, 1, false, 1).unwrap().session.era;
         clients.keep(client, era, OpenId(1), open()).unwrap();
         assert_eq!(clients.why_lost(client, OpenId(1)), None);
-        assert!(clients.lose(client, OpenId(1), Errno::ESTALE));
-        assert_eq!(clients.why_lost(client, OpenId(1)), Some(Errno::ESTALE));
+        assert!(clients.lose(client, OpenId(1), Lost::Open(Errno::ESTALE)));
+        assert_eq!(clients.why_lost(client, OpenId(1)), Some(Lost::Open(Errno::ESTALE)));
         assert_eq!(clients.why_lost(ClientId::random(), OpenId(1)), None);
         assert_eq!(clients.opens(), (1, 1));
         clients.release(client, OpenId(1));

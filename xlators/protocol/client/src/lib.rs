@@ -1,7 +1,10 @@
 #![doc = include_str!("../README.md")]
 
+mod beliefs;
+mod believers;
 mod brick;
 mod call;
+mod claims;
 mod clients;
 mod dial;
 mod greet;
@@ -26,7 +29,7 @@ use brickwork_wire::tls::TlsClient;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-pub use options::{ClientOptions, Family, Server, Transport};
+pub use options::{ClientOptions, Family, OnLostLock, Server, Transport};
 pub use volfile::{FetchError, Fetched, fetch_volfile};
 
 use brick::Brick;

@@ -1,9 +1,11 @@
 //! One connection, from the greeting to its end.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use brickwork_api::locks::{ClientNotice, LockNotice};
 use brickwork_api::{ClientId, Event, Hold};
 use brickwork_wire::connection::{Inbox, WireError, decode};
 use brickwork_wire::frame::{Frame, Kind, Prefix};
@@ -40,6 +42,10 @@ pub(crate) struct Line {
     silent: AtomicBool,
     over: Mutex<Option<Failure>>,
     leaving: Mutex<Option<(String, Instant)>>,
+    /// Whose sessions they are, by number, from the attach on.
+    clients: Mutex<HashMap<u16, ClientId>>,
+    /// The brick has said that it keeps no locks.
+    keeps_no_locks: AtomicBool,
     /// The rim has to look.
     pub(crate) stir: Notify,
     /// Requests under way.
@@ -72,6 +78,8 @@ impl Line {
             silent: AtomicBool::new(false),
             over: Mutex::new(None),
             leaving: Mutex::new(None),
+            clients: Mutex::default(),
+            keeps_no_locks: AtomicBool::new(false),
             stir: Notify::new(),
             in_flight: AtomicUsize::new(0),
             to_flush: Notify::new(),
@@ -114,6 +122,24 @@ impl Line {
 
     pub(crate) fn set_silent(&self, silent: bool) {
         self.silent.store(silent, Ordering::Relaxed);
+    }
+
+    /// Session `number` is that of `client`.
+    pub(crate) fn attached(&self, number: u16, client: ClientId) {
+        self.clients.lock().insert(number, client);
+    }
+
+    fn client(&self, number: u16) -> Option<ClientId> {
+        self.clients.lock().get(&number).copied()
+    }
+
+    /// Whether the brick has said that it keeps no locks.
+    pub(crate) fn keeps_no_locks(&self) -> bool {
+        self.keeps_no_locks.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_keeps_no_locks(&self) {
+        self.keeps_no_locks.store(true, Ordering::Relaxed);
     }
 
     /// Ends it when the brick goes down and nobody waits for an answer any more, or too long.
@@ -243,6 +269,21 @@ fn notice(frame: &Frame, line: &Arc<Line>, brick: &Arc<Brick>) -> Result<(), Wir
             brick.retire(line);
             line.stir.notify_one();
         }
+        Notice::Lock(notice) => match line.client(frame.prefix.session) {
+            Some(client) => lock_notice(brick, client, notice),
+            // Before the answer to its attach was read: what was lost until then is found by the claims that follow.
+            None => tracing::debug!(session = frame.prefix.session, "a notice for a client that is not attached"),
+        },
     }
     Ok(())
+}
+
+fn lock_notice(brick: &Brick, client: ClientId, notice: LockNotice) {
+    match notice {
+        LockNotice::Lost { gfid, opens, why } => {
+            opens.into_iter().for_each(|open| brick.lock_lost(client, open, why.word()));
+            brick.tell_lost(gfid);
+        }
+        LockNotice::Probe(_) => brick.tell(Event::Lock(ClientNotice { client, notice })),
+    }
 }

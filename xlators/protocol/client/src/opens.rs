@@ -4,8 +4,11 @@
 //! the client. Always true: what is held was open, or was asked for again, in the current era.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use brickwork_api::{Credentials, Errno, Gfid, OpenId};
+use brickwork_api::locks::LOCK_LOST;
+use brickwork_api::{Credentials, Errno, FopError, Gfid, OpenId, Xdata};
+use brickwork_wire::frame::Kind;
 use bytes::Bytes;
 
 /// One open.
@@ -16,8 +19,35 @@ pub(crate) struct Open {
     pub(crate) flags: u32,
     pub(crate) credentials: Credentials,
     pub(crate) directory: bool,
-    /// Why it could not be opened again.
-    pub(crate) lost: Option<Errno>,
+    /// Why it is good for nothing but its release.
+    pub(crate) lost: Option<Lost>,
+}
+
+/// Why an open is good for nothing but its release.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// The brick could not open it again.
+    Open(Errno),
+    /// A lock that was taken through it is gone; in a word, why.
+    Lock(Arc<str>),
+}
+
+impl Lost {
+    /// What whoever uses the open `id` is answered.
+    pub(crate) fn error(&self, id: OpenId) -> FopError {
+        let error = FopError::new(Errno::EIO);
+        match self {
+            Lost::Open(errno) => error
+                .doing("using an open file that the brick could not open again")
+                .with("open", id.0)
+                .with("why", errno),
+            Lost::Lock(why) => error
+                .doing("using an open file whose lock is gone")
+                .with("open", id.0)
+                .with("why", why)
+                .with_xdata(Xdata::EMPTY.with(&LOCK_LOST, why.to_string())),
+        }
+    }
 }
 
 /// What only the first time means.
@@ -36,7 +66,7 @@ pub(crate) struct Stale;
 /// A frame that the brick is owed from a time when it could not be reached: a release, or that a wait was given up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Owed {
-    pub(crate) kind: brickwork_wire::frame::Kind,
+    pub(crate) kind: Kind,
     pub(crate) fop: u8,
     pub(crate) header: Bytes,
 }
@@ -83,6 +113,11 @@ impl Opens {
         std::mem::take(&mut self.owed)
     }
 
+    /// Takes of it which waits were given up.
+    pub(crate) fn take_cancels(&mut self) -> Vec<Owed> {
+        self.owed.extract_if(.., |owed| owed.kind == Kind::Cancel).collect()
+    }
+
     /// Begins a new era; returns what has to be opened again.
     pub(crate) fn begin_era(&mut self) -> Vec<(OpenId, Open)> {
         self.era = self.era.wrapping_add(1);
@@ -95,17 +130,22 @@ impl Opens {
         self.era
     }
 
-    /// An open could not be opened again; whether it was held and not lost before.
-    pub(crate) fn lose(&mut self, id: OpenId, errno: Errno) -> bool {
+    /// An open is lost; whether it was held and not lost before.
+    pub(crate) fn lose(&mut self, id: OpenId, why: Lost) -> bool {
         let Some(open) = self.held.get_mut(&id).filter(|open| open.lost.is_none()) else { return false };
-        open.lost = Some(errno);
+        open.lost = Some(why);
         self.lost += 1;
         true
     }
 
     /// Why the open is lost, when it is.
-    pub(crate) fn why_lost(&self, id: OpenId) -> Option<Errno> {
-        self.held.get(&id).and_then(|open| open.lost)
+    pub(crate) fn why_lost(&self, id: OpenId) -> Option<Lost> {
+        self.held.get(&id).and_then(|open| open.lost.clone())
+    }
+
+    /// Whether it is held, lost or not.
+    pub(crate) fn holds(&self, id: OpenId) -> bool {
+        self.held.contains_key(&id)
     }
 
     /// How many are held, those that are lost and what is owed among them.
@@ -154,9 +194,9 @@ mod tests {
     fn a_lost_open_stays_lost_until_it_is_released_and_is_not_asked_for_again() {
         let mut opens = Opens::default();
         opens.keep(0, ID, open(0)).unwrap();
-        assert!(opens.lose(ID, Errno::ESTALE));
-        assert!(!opens.lose(ID, Errno::EIO), "the first reason stays");
-        assert_eq!((opens.why_lost(ID), opens.lost()), (Some(Errno::ESTALE), 1));
+        assert!(opens.lose(ID, Lost::Open(Errno::ESTALE)));
+        assert!(!opens.lose(ID, Lost::Lock("expired".into())), "the first reason stays");
+        assert_eq!((opens.why_lost(ID), opens.lost()), (Some(Lost::Open(Errno::ESTALE)), 1));
         assert_eq!(opens.begin_era(), []);
         assert!(opens.release(ID) && !opens.release(ID));
         assert_eq!((opens.why_lost(ID), opens.lost(), opens.held()), (None, 0, 0));
@@ -165,7 +205,7 @@ mod tests {
     #[test]
     fn what_is_owed_is_taken_once_and_in_order() {
         let mut opens = Opens::default();
-        let owed = |fop| Owed { kind: brickwork_wire::frame::Kind::Request, fop, header: Bytes::new() };
+        let owed = |fop| Owed { kind: Kind::Request, fop, header: Bytes::new() };
         opens.owe(owed(1));
         opens.owe(owed(2));
         assert_eq!(opens.len(), 2);

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use brickwork_api::options::{AbsolutePath, OptionError, OptionMap, OptionSpec, Seconds, joined, options};
+use brickwork_api::Xdata;
+use brickwork_api::locks::{FAILOVER_GROUP, FAILOVER_SECRET};
+use brickwork_api::options::{AbsolutePath, OptionError, OptionMap, OptionSpec, Seconds, joined, option_enum, options};
 use brickwork_wire::tls::{self, ConnectOptions, TlsOptions};
 pub use brickwork_wire::transport::{Family, Transport};
 
@@ -48,6 +50,24 @@ options! {
         /// Tells the brick the caller's supplementary groups. Off: only user and group are told, and rights that come
         /// from other groups are not had.
         send_gids: bool = "send-gids" [default("on")],
+        /// What becomes of an open file when the brick has lost a lock that was taken through it: `eio` refuses all use of
+        /// it until it is closed, `ignore` goes on as if nothing had happened, but for a line in the log. What the brick
+        /// itself refuses stays refused.
+        on_lost_lock: OnLostLock = "on-lost-lock" [default("eio")],
+        /// Names the clients that may take over each other's locks with `reclaim-lock`.
+        failover_group: Option<String> = "failover-group" [],
+        /// What all of that group know, and nobody else. It travels to the brick as it is: use TLS where others listen.
+        failover_secret: Option<String> = "failover-secret" [secret()],
+    }
+}
+
+option_enum! {
+    /// What becomes of an open file whose lock is lost.
+    pub enum OnLostLock {
+        /// It answers `EIO` until it is closed.
+        Eio = "eio",
+        /// It is used on.
+        Ignore = "ignore",
     }
 }
 
@@ -126,6 +146,9 @@ pub(crate) struct Settings {
     pub(crate) subvolume: String,
     pub(crate) login: Option<(String, String)>,
     pub(crate) send_gids: bool,
+    pub(crate) on_lost_lock: OnLostLock,
+    /// What says at an attach to which failover group this client belongs.
+    pub(crate) failover: Xdata,
     pub(crate) patience: Patience,
 }
 
@@ -156,6 +179,8 @@ impl Settings {
             login: options.login()?,
             subvolume: options.subvolume.clone(),
             send_gids: options.send_gids,
+            on_lost_lock: options.on_lost_lock,
+            failover: options.failover()?,
             patience: options.patience(),
         })
     }
@@ -191,6 +216,19 @@ impl ClientOptions {
         }
     }
 
+    fn failover(&self) -> Result<Xdata, Vec<OptionError>> {
+        match (&self.failover_group, &self.failover_secret) {
+            (None, None) => Ok(Xdata::EMPTY),
+            (Some(group), _) if group.is_empty() => Err(refused("failover-group", "is empty")),
+            (_, Some(secret)) if secret.is_empty() => Err(refused("failover-secret", "is empty")),
+            (Some(group), Some(secret)) => {
+                Ok(Xdata::EMPTY.with(&FAILOVER_GROUP, group.clone()).with(&FAILOVER_SECRET, secret.clone()))
+            }
+            (Some(_), None) => Err(refused("failover-secret", "is required with `failover-group`")),
+            (None, Some(_)) => Err(refused("failover-group", "is required with `failover-secret`")),
+        }
+    }
+
     fn tcp(&self) -> Tcp {
         let keepalive =
             Keepalive { time: self.keepalive_time.0, interval: self.keepalive_interval.0, count: self.keepalive_count };
@@ -221,6 +259,7 @@ mod tests {
         assert_eq!(settings.server, Server::tcp("vm", 24007));
         assert_eq!(settings.subvolume, "b");
         assert!(settings.send_gids && settings.tls.is_none() && settings.login.is_none());
+        assert_eq!((settings.on_lost_lock, settings.failover), (OnLostLock::Eio, Xdata::EMPTY));
         let patience = Patience {
             ping: Duration::from_secs(42),
             frame: Duration::from_secs(1800),
@@ -261,6 +300,26 @@ mod tests {
             ),
             (&[("remote-host", "vm"), ("username", "anna")], "option `password`: is required with `username`"),
             (&[("remote-host", "vm"), ("password", "secret")], "option `username`: is required with `password`"),
+            (
+                &[("remote-host", "vm"), ("failover-group", "nfs")],
+                "option `failover-secret`: is required with `failover-group`",
+            ),
+            (
+                &[("remote-host", "vm"), ("failover-secret", "s")],
+                "option `failover-group`: is required with `failover-secret`",
+            ),
+            (
+                &[("remote-host", "vm"), ("failover-group", ""), ("failover-secret", "s")],
+                "option `failover-group`: is empty",
+            ),
+            (
+                &[("remote-host", "vm"), ("failover-group", "nfs"), ("failover-secret", "")],
+                "option `failover-secret`: is empty",
+            ),
+            (
+                &[("remote-host", "vm"), ("on-lost-lock", "no")],
+                "option `on-lost-lock`: `no` is not one of `eio` `ignore`",
+            ),
             (&[("remote-host", "vm"), ("ping-timeout", "0")], "option `ping-timeout`: `0` is out of range 1 to 1013"),
             (&[("remote-host", "vm"), ("remote-port", "0")], "option `remote-port`: `0` is out of range 1 to 65535"),
             (&[("transport-type", "rdma")], "option `transport-type`: `rdma` is not one of `tcp` `socket` `unix`"),
@@ -293,6 +352,9 @@ mod tests {
             ("transport.socket.keepalive-interval", "10"),
             ("transport.socket.keepalive-count", "11"),
             ("send-gids", "off"),
+            ("on-lost-lock", "ignore"),
+            ("failover-group", "nfs"),
+            ("failover-secret", "s"),
             ("transport.socket.ssl-enabled", "on"),
             ("transport.socket.ssl-verify-host", "on"),
         ])
@@ -304,13 +366,16 @@ mod tests {
         assert_eq!(settings.patience, Patience { ping: seconds(5), frame: seconds(6), reconnect: seconds(7) });
         let keepalive = Keepalive { time: seconds(9), interval: seconds(10), count: 11 };
         assert_eq!(settings.tcp, Tcp { user_timeout: seconds(8), keepalive: Some(keepalive) });
+        assert_eq!(settings.on_lost_lock, OnLostLock::Ignore);
+        assert_eq!(settings.failover.get(&FAILOVER_GROUP), Ok(Some("nfs".to_owned())));
+        assert_eq!(settings.failover.get(&FAILOVER_SECRET), Ok(Some("s".to_owned())));
         assert!(!settings.send_gids && settings.tls.unwrap().1.verify_host);
         assert_eq!(parse(&[("remote-host", "vm"), ("transport.socket.keepalive", "off")]).unwrap().tcp.keepalive, None);
     }
 
     #[test]
-    fn a_password_is_secret() {
-        let spec = SPECS.iter().find(|spec| spec.key == "password").unwrap();
-        assert!(spec.secret);
+    fn what_nobody_may_see_is_secret() {
+        let secret: Vec<&str> = SPECS.iter().filter(|spec| spec.secret).map(|spec| spec.key).collect();
+        assert_eq!(secret, ["password", "failover-secret"]);
     }
 }

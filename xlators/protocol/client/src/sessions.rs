@@ -1,4 +1,5 @@
-//! How sessions are taken up on a fresh connection: attached, what was open opened again, what was missed told.
+//! How sessions are taken up on a fresh connection: attached, told what was given up, asked what is held, what was open
+//! opened again, told what was ended.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,10 +15,11 @@ use brickwork_wire::message::{Answer, Attached, Call, RequestHead, Why};
 use bytes::Bytes;
 
 use crate::brick::Brick;
+use crate::claims::claim;
 use crate::clients::{Session, Taken};
 use crate::line::Line;
 use crate::link::Failure;
-use crate::opens::{Open, Owed};
+use crate::opens::{Lost, Open, Owed};
 use crate::pulse::Bounds;
 use crate::waits::{Outcome, Wait};
 
@@ -36,12 +38,13 @@ pub(crate) async fn attach(
 ) -> Result<Vec<Taken>, Failure> {
     let mut taken = Vec::new();
     for client in clients {
-        let Some(call) = brick.clients.attach(client) else { continue };
+        let Some(call) = brick.clients.attach(client, &brick.settings.failover) else { continue };
         match line.call(&Call::Attach(call)).await? {
             Ok(Answer::Attached(attached)) => {
                 line.pulse.lock().bound(bounds(&attached));
                 // Pings may be due earlier now.
                 line.stir.notify_one();
+                line.attached(attached.session, client);
                 taken.extend(brick.clients.taken(client, attached.session, attached.known, boot));
             }
             Ok(_) => return Err(Failure::lost("another answer than of an attach came")),
@@ -62,7 +65,7 @@ fn bounds(attached: &Attached) -> Bounds {
     }
 }
 
-/// Opens again what was open, and tells the brick what it has missed.
+/// Takes up the sessions in `taken`: what they have given up, what they hold, what they have open, what they have ended.
 ///
 /// # Errors
 /// The connection is lost.
@@ -73,17 +76,30 @@ pub(crate) async fn take_up(
     taken: Vec<Taken>,
 ) -> Result<Vec<Session>, Failure> {
     let mut sessions = Vec::new();
-    for Taken { session, reopen, mut owed } in taken {
+    for Taken { session, mut reopen } in taken {
+        compare_locks(brick, line, session).await?;
+        reopen.retain(|(id, _)| brick.clients.why_lost(session.client, *id).is_none());
         if !reopen.is_empty() {
             reopen_all(brick, line, session, reopen).await?;
-            brick.clients.reopened(session.client, boot);
         }
-        // What was released meanwhile.
-        owed.extend(brick.clients.take_owed(session.client));
-        pay(brick, line, session, owed);
+        brick.clients.reopened(session.client, boot);
+        pay(brick, line, session, brick.clients.take_owed(session.client));
         sessions.push(session);
     }
     Ok(sessions)
+}
+
+/// Tells the brick which waits were given up, so that it undoes what it granted of them, and then compares what is held.
+async fn compare_locks(brick: &Brick, line: &Line, session: Session) -> Result<(), Failure> {
+    let cancels = brick.clients.take_cancels(session.client);
+    let limit = Instant::now() + brick.patience.load().frame;
+    // Nobody answers a cancel: it was heard when what was sent after it is answered.
+    cancels.iter().for_each(|owed| drop(put_owed(line, session, owed, limit)));
+    let compared = claim(brick, line, session).await;
+    if compared.is_err() {
+        cancels.into_iter().for_each(|owed| brick.clients.owe(session.client, owed));
+    }
+    compared
 }
 
 async fn reopen_all(brick: &Brick, line: &Line, session: Session, opens: Vec<(OpenId, Open)>) -> Result<(), Failure> {
@@ -135,7 +151,7 @@ fn put_reopen<'a>(
 }
 
 /// The head of a request that has no number.
-fn head(credentials: &Credentials) -> RequestHead {
+pub(crate) fn head(credentials: &Credentials) -> RequestHead {
     let Credentials { uid, gid, pid, groups } = credentials.clone();
     RequestHead { slot: 0, sequence: 0, lk_owner: LkOwner::default(), uid, gid, pid, groups }
 }
@@ -148,7 +164,7 @@ async fn reopened(brick: &Brick, session: Session, one: Option<(OpenId, Wait<'_,
         Outcome::Lost => return Err(cut()),
         Outcome::TooLate => return Err(Failure::lost("the brick has not opened in time what was open")),
     };
-    if brick.clients.lose(session.client, id, error.errno()) {
+    if brick.clients.lose(session.client, id, Lost::Open(error.errno())) {
         tracing::error!(
             xlator = %brick.name, client = %session.client, open = id.0, %error,
             "an open file could not be opened again: it answers EIO until it is closed"

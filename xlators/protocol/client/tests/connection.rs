@@ -383,7 +383,7 @@ async fn a_unix_socket_is_spoken_to_alike() {
     let mut subject = Subject::with(&options);
     let (socket, _) = soon("a connection", listener.accept()).await.unwrap();
     let (outbox, inbox) = brickwork_wire::connection::open(brickwork_wire::stream::Stream::Unix(socket));
-    let mut peer = Peer { outbox, inbox, pings: true };
+    let mut peer = Peer::new(outbox, inbox);
     peer.greet().await;
     peer.choose(1).await;
     up(&mut subject).await;

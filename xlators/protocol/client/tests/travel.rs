@@ -369,10 +369,29 @@ async fn a_wait_that_is_given_up_while_the_brick_is_away_ends_at_once_and_the_br
     waiting.cancel.cancel();
     assert_eq!(soon("the end of the wait", wait).await.unwrap().unwrap_err().errno(), Errno::EINTR);
     let mut peer = door.admit(5).await;
-    peer.attach(attached(1, true)).await;
+    peer.attach_only(attached(1, true)).await;
     let cancel = peer.frame().await;
-    assert_eq!(cancel.prefix.kind, Kind::Cancel);
+    assert_eq!(cancel.prefix.kind, Kind::Cancel, "before it is compared what is held");
     assert_eq!(decode::<GivenUp>(&cancel.header).unwrap(), GivenUp { slot: 7, sequence: 3 });
+    peer.claims().await;
+    // Cut before it is certain that the brick has heard it.
+    peer.cut();
+    let mut peer = door.admit(5).await;
+    peer.attach_only(attached(1, true)).await;
+    assert_eq!(peer.frame().await.prefix.kind, Kind::Cancel, "told again");
+    let (to, claims) = peer.claims().await;
+    assert!(claims.claims.is_empty() && claims.complete, "what was given up is not claimed");
+    peer.verdicts(to, &[]);
+    soon("a brick that is up", async {
+        while subject.xlator.status()["state"] != "up" {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    peer.cut();
+    let mut peer = door.admit(5).await;
+    peer.attach_only(attached(1, true)).await;
+    peer.claims().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

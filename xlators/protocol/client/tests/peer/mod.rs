@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use brickwork_api::locks::{CLAIM, Claims, Verdict};
 use brickwork_api::*;
 use brickwork_graph::host::TokioHost;
 use brickwork_wire::connection::{self, Inbox, decode};
@@ -41,7 +42,7 @@ impl Door {
     pub async fn accept(&self) -> Peer {
         let (socket, _) = soon("a connection", self.0.accept()).await.unwrap();
         let (outbox, inbox) = connection::open(Stream::Tcp(socket));
-        Peer { outbox, inbox, pings: true }
+        Peer::new(outbox, inbox)
     }
 
     /// The next connection, let in: the brick has started `boot` times.
@@ -59,6 +60,8 @@ pub struct Peer {
     pub inbox: Inbox,
     /// Whether pings are answered while something else is waited for.
     pub pings: bool,
+    /// The client knows that this brick keeps no locks: it says nothing when it has nothing to claim.
+    pub lockless: bool,
 }
 
 /// What a brick says of itself at an attach.
@@ -78,6 +81,10 @@ pub fn attached(session: u16, known: bool) -> Attached {
 }
 
 impl Peer {
+    pub fn new(outbox: Outbox, inbox: Inbox) -> Peer {
+        Peer { outbox, inbox, pings: true, lockless: false }
+    }
+
     /// The next frame that is no ping.
     pub async fn frame(&mut self) -> Frame {
         loop {
@@ -139,8 +146,31 @@ impl Peer {
         call
     }
 
-    /// Reads an attach and answers it.
+    /// Reads an attach and answers it, as a brick that keeps no locks.
     pub async fn attach(&mut self, answer: Attached) -> AttachCall {
+        let call = self.attach_only(answer).await;
+        if !std::mem::replace(&mut self.lockless, true) {
+            let (to, claims) = self.claims().await;
+            assert_eq!(claims, Claims { claims: Vec::new(), complete: true });
+            self.fail(to, &Errno::EOPNOTSUPP.into());
+        }
+        call
+    }
+
+    /// Reads a question for locks.
+    pub async fn claims(&mut self) -> (Prefix, Claims) {
+        let (to, head, request) = self.request::<fop::Ipc>().await;
+        assert_eq!((request.operation.as_str(), head.sequence), (CLAIM, 0));
+        (to, decode(&request.payload).unwrap())
+    }
+
+    pub fn verdicts(&self, to: Prefix, verdicts: &[Verdict]) {
+        let payload = brickwork_codec::encode(verdicts).into();
+        self.reply(to, &IpcReply { payload, xdata: Xdata::EMPTY });
+    }
+
+    /// Reads an attach and answers it.
+    pub async fn attach_only(&mut self, answer: Attached) -> AttachCall {
         let (id, call) = self.call().await;
         let Call::Attach(call) = call else { panic!("{call:?} instead of an attach") };
         self.answer(id, Ok(Answer::Attached(answer)));
