@@ -1,6 +1,7 @@
 //! Lock calls between xlators (`inodelk`, `entrylk`), from the fop to its answer.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use brickwork_api::ClientId;
 use brickwork_api::locks::LostBy;
@@ -269,7 +270,7 @@ impl Brick {
     }
 
     async fn between_call(&self, cx: &Cx, asks: BetweenLk, command: XlatorLkCommand) -> FopResult<()> {
-        let client = self.store.clients.of(cx.client());
+        let client = self.store.clients.calling(cx.client())?;
         if client.answered(asks.asked).is_some() {
             return Ok(());
         }
@@ -289,21 +290,24 @@ impl Brick {
         let domains = self.options.load().domains_max as usize;
         let gfid = asks.gfid;
         let (begun, place) = self.change(gfid, |shard, held, news| {
+            if client.ended.load(Ordering::SeqCst) {
+                return (Err(Errno::ENOTCONN.into()), None);
+            }
             self.expire_between(shard, held, &asks, news);
             if !waits {
-                let set = self.store.between_set(shard, &asks, domains, news).map(|()| None);
+                let set = self.store.between_set(shard, &asks, domains, news).map(|()| None).map_err(refusal);
                 let record = (set.is_ok() && client.is_remote()).then_some(Record::BetweenSet(asks));
                 return (set, record);
             }
             let id = self.store.waits.next();
             let (call, heard) = oneshot::channel();
             match self.store.between_wait(shard, &asks, id, Some(call), domains, news) {
-                Err(refused) => (Err(refused), None),
+                Err(refused) => (Err(refusal(refused)), None),
                 Ok(true) => (Ok(None), client.is_remote().then_some(Record::BetweenSet(asks))),
                 Ok(false) => (Ok(Some((id, heard))), client.is_remote().then_some(Record::BetweenWait(asks, id))),
             }
         });
-        match begun.map_err(refusal)? {
+        match begun? {
             None => self.ledger().settle(place).await,
             Some((id, heard)) => {
                 self.expire_later(gfid, Queue::Between, id);

@@ -456,7 +456,11 @@ impl Brick {
         if self.store.held() >= u64::from(options.brick_max) {
             return full("locks-max", options.brick_max);
         }
-        if client.held.load(Ordering::Relaxed) >= i64::from(options.client_max) {
+        let client_max = i64::from(options.client_max);
+        if client.held.load(Ordering::Relaxed) >= client_max && client.recounted() {
+            client.held.store(self.store.held_by(client) as i64, Ordering::Relaxed);
+        }
+        if client.held.load(Ordering::Relaxed) >= client_max {
             return full("locks-max-per-client", options.client_max);
         }
         if waits && self.store.waits.count() >= options.waiters_max as usize {

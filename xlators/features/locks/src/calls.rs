@@ -1,6 +1,7 @@
 //! Lock calls of applications, from the fop to its answer.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use brickwork_api::locks::{COMMAND, MANDATORY, RECLAIM_LOCK};
 use brickwork_api::ranges::ByteRange;
@@ -35,7 +36,7 @@ impl Brick {
                 request.range
             }
             (command, _) => {
-                let client = self.known(cx, &asks, request);
+                let client = self.known(cx, &asks, request)?;
                 match request.xdata.get(&RECLAIM_LOCK)? {
                     Some(true) => self.reclaim(&client, asks).await?,
                     _ => self.take_lock(cx, &client, asks, command == LkCommand::SetWait).await?,
@@ -84,13 +85,13 @@ impl Brick {
     }
 
     /// The client that asks, and the command of its process.
-    fn known(&self, cx: &Cx, asks: &Lk, request: &LkReq) -> Arc<Client> {
-        let client = self.store.clients.of(cx.client());
+    fn known(&self, cx: &Cx, asks: &Lk, request: &LkReq) -> FopResult<Arc<Client>> {
+        let client = self.store.clients.calling(cx.client())?;
         // Another shape under the key says nothing.
         if let Ok(Some(command)) = request.xdata.get(&COMMAND) {
             client.name(asks.tag.process, &command);
         }
-        client
+        Ok(client)
     }
 
     /// F_GETLK.
@@ -111,7 +112,7 @@ impl Brick {
     }
 
     async fn unlock(&self, asks: Lk) -> FopResult<()> {
-        let client = self.store.clients.of(asks.client);
+        let client = self.store.clients.calling(asks.client)?;
         if client.answered(asks.asked).is_some() {
             return Ok(());
         }
@@ -152,16 +153,19 @@ impl Brick {
         }
         let owner = self.store.clients.key(client, &asks.owner);
         let (begun, place) = self.change(asks.gfid, |shard, held, news| {
+            if client.ended.load(Ordering::SeqCst) {
+                return (Err(Errno::ENOTCONN.into()), None);
+            }
             self.expire(shard, held, &asks, owner, news);
             if waits {
                 self.begin_wait(client, shard, asks.clone(), news)
             } else {
                 let set = self.store.set(shard, &asks, news);
                 let record = (set.is_ok() && client.is_remote()).then(|| Record::Set(asks.clone()));
-                (set.map(|()| Begun::Done(None)), record)
+                (set.map(|()| Begun::Done(None)).map_err(|refused| refusal(&refused)), record)
             }
         });
-        match begun.map_err(|refused| refusal(&refused))? {
+        match begun? {
             Begun::Done(_) => Ok(Begun::Done(place)),
             Begun::Waits(id, heard) => {
                 if asks.kind == LkKind::Posix && self.closes_cycle(owner) {
@@ -180,12 +184,12 @@ impl Brick {
         shard: &mut crate::store::Shard,
         asks: Lk,
         news: &mut crate::store::News,
-    ) -> (Result<Begun, Refused>, Option<Record>) {
+    ) -> (FopResult<Begun>, Option<Record>) {
         let id = self.store.waits.next();
         let (call, heard) = oneshot::channel();
         let granted = match self.store.wait(shard, &asks, id, Some(call), news) {
             Ok(granted) => granted,
-            Err(refused) => return (Err(refused), None),
+            Err(refused) => return (Err(refusal(&refused)), None),
         };
         let record = client.is_remote().then(|| if granted { Record::Set(asks) } else { Record::Wait(asks, id) });
         (Ok(if granted { Begun::Done(None) } else { Begun::Waits(id, heard) }), record)

@@ -1,12 +1,13 @@
 //! The clients of a brick, as the locks know them: who they are, whether they are here, what they were answered last.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::{Duration, Instant};
 
 use brickwork_api::locks::{Attaching, FailoverGroup};
 use brickwork_api::ranges::ByteRange;
-use brickwork_api::{ClientId, Gfid, LkKind, LkOwner};
+use brickwork_api::{ClientId, Errno, Gfid, LkKind, LkOwner};
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
@@ -17,6 +18,12 @@ use crate::table::{Mode, OwnerKey};
 
 /// Processes of one client whose commands are remembered; of others none is shown.
 const COMMANDS_MAX: usize = 65_536;
+
+/// The shortest distance between two counts of a client's locks one by one.
+const RECOUNT: Duration = Duration::from_secs(1);
+
+/// Ended clients that are remembered; a call of one that ended before them is taken for that of a client of this process.
+const GONE_MAX: usize = 16_384;
 
 /// What an owner held in a range before something else was granted there.
 pub(crate) type Before = SmallVec<[(ByteRange, Mode); 1]>;
@@ -62,10 +69,14 @@ pub(crate) struct Client {
     pub(crate) id: ClientId,
     /// It comes over a network: its locks outlive this process.
     pub(crate) remote: AtomicBool,
+    /// It is gone for good: nothing is taken for it any more.
+    pub(crate) ended: AtomicBool,
     /// It stands on the durable record of clients with locks.
     pub(crate) recorded: AtomicBool,
-    /// Its locks of applications.
+    /// Its locks of applications; somewhat more where granted waiters were joined to others: see [`Client::recounted`].
     pub(crate) held: AtomicI64,
+    /// When they were counted one by one.
+    counted: Mutex<Option<Instant>>,
     pub(crate) person: Mutex<Person>,
     answers: Mutex<HashMap<u32, Remembered>>,
     owners: Mutex<HashMap<LkOwner, OwnerKey>>,
@@ -88,8 +99,10 @@ impl Client {
         Client {
             id,
             remote: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             recorded: AtomicBool::new(false),
             held: AtomicI64::new(0),
+            counted: Mutex::default(),
             person: Mutex::new(Person { life: None, host: "".into(), group: None, attaching: None }),
             answers: Mutex::default(),
             owners: Mutex::default(),
@@ -100,6 +113,16 @@ impl Client {
     /// Whether its locks outlive this process.
     pub(crate) fn is_remote(&self) -> bool {
         self.remote.load(Ordering::Relaxed)
+    }
+
+    /// Whether its locks may be counted one by one now: not more often than every [`RECOUNT`].
+    pub(crate) fn recounted(&self) -> bool {
+        let mut counted = self.counted.lock();
+        let due = counted.is_none_or(|at| at.elapsed() >= RECOUNT);
+        if due {
+            *counted = Some(Instant::now());
+        }
+        due
     }
 
     /// The keys of its owners.
@@ -181,7 +204,15 @@ pub(crate) struct Owner {
 #[derive(Debug, Default)]
 pub(crate) struct Clients {
     by_id: RwLock<HashMap<ClientId, Arc<Client>>>,
+    gone: Mutex<Gone>,
     owners: RwLock<Keys>,
+}
+
+/// The last clients that ended: what of their calls comes late is nobody's.
+#[derive(Debug, Default)]
+struct Gone {
+    order: VecDeque<ClientId>,
+    ids: HashSet<ClientId>,
 }
 
 #[derive(Debug, Default)]
@@ -199,6 +230,27 @@ impl Clients {
         self.by_id.write().entry(id).or_insert_with(|| Arc::new(Client::new(id))).clone()
     }
 
+    /// The client of this id, for a call of it.
+    ///
+    /// # Errors
+    /// `ENOTCONN` when it has ended.
+    pub(crate) fn calling(&self, id: ClientId) -> Result<Arc<Client>, Errno> {
+        if let Some(client) = self.get(id) {
+            return Ok(client);
+        }
+        if self.gone.lock().ids.contains(&id) { Err(Errno::ENOTCONN) } else { Ok(self.of(id)) }
+    }
+
+    /// The client of this id, which is let in.
+    pub(crate) fn welcome(&self, id: ClientId) -> Arc<Client> {
+        let mut gone = self.gone.lock();
+        if gone.ids.remove(&id) {
+            gone.order.retain(|other| *other != id);
+        }
+        drop(gone);
+        self.of(id)
+    }
+
     /// The client of this id, if it is known.
     pub(crate) fn get(&self, id: ClientId) -> Option<Arc<Client>> {
         self.by_id.read().get(&id).cloned()
@@ -213,6 +265,16 @@ impl Clients {
 
     /// Forgets a client; its keys go with the next [`Clients::sweep`].
     pub(crate) fn remove(&self, id: ClientId) -> Option<Arc<Client>> {
+        let mut gone = self.gone.lock();
+        if gone.ids.insert(id) {
+            gone.order.push_back(id);
+        }
+        if gone.order.len() > GONE_MAX
+            && let Some(oldest) = gone.order.pop_front()
+        {
+            gone.ids.remove(&oldest);
+        }
+        drop(gone);
         self.by_id.write().remove(&id)
     }
 

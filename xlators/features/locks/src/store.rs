@@ -135,7 +135,27 @@ impl Store {
         self.inode_max.store(inode_max, Ordering::Relaxed);
     }
 
-    /// Changes a table, and sees to the counts and to objects that come and go.
+    /// Changes what one owner has in a table, and counts its locks. Those of whom this lets in are counted by
+    /// [`Store::moved_up`].
+    fn change_of<T>(
+        &self,
+        shard: &mut Shard,
+        (gfid, kind, owner): (Gfid, LkKind, OwnerKey),
+        act: impl FnOnce(&mut Table, &Ids, usize) -> T,
+    ) -> T {
+        let held = |table: &Table| table.held_by(owner) as i64;
+        let (result, more) = self.change(shard, gfid, kind, |table, ids, max| {
+            let before = held(table);
+            let result = act(table, ids, max);
+            (result, held(table) - before)
+        });
+        if more != 0 {
+            self.clients.owner(owner).client.held.fetch_add(more, Ordering::Relaxed);
+        }
+        result
+    }
+
+    /// Changes a table, and sees to the count of all and to objects that come and go.
     fn change<T>(
         &self,
         shard: &mut Shard,
@@ -169,7 +189,8 @@ impl Store {
     pub(crate) fn set(&self, shard: &mut Shard, lk: &Lk, news: &mut News) -> Result<(), Refused> {
         let (client, ask) = self.ask(lk);
         let before = self.before(shard, lk, ask.owner);
-        let effects = self.change(shard, lk.gfid, lk.kind, |table, ids, max| table.set(&ask, ids, max))?;
+        let effects =
+            self.change_of(shard, (lk.gfid, lk.kind, ask.owner), |table, ids, max| table.set(&ask, ids, max))?;
         self.took(&client, lk, ask.owner, before);
         self.moved_up(lk.gfid, lk.kind, effects, news);
         Ok(())
@@ -186,7 +207,7 @@ impl Store {
     ) -> Result<bool, Refused> {
         let (client, ask) = self.ask(lk);
         let before = self.before(shard, lk, ask.owner);
-        match self.change(shard, lk.gfid, lk.kind, |table, ids, max| table.wait(id, &ask, ids, max))? {
+        match self.change_of(shard, (lk.gfid, lk.kind, ask.owner), |table, ids, max| table.wait(id, &ask, ids, max))? {
             Waited::Granted(effects) => {
                 self.took(&client, lk, ask.owner, before);
                 self.moved_up(lk.gfid, lk.kind, effects, news);
@@ -214,8 +235,9 @@ impl Store {
     pub(crate) fn unlock(&self, shard: &mut Shard, lk: &Lk, news: &mut News) -> Result<(), Refused> {
         let (client, ask) = self.ask(lk);
         if shard.inode(lk.gfid).is_some() {
-            let effects =
-                self.change(shard, lk.gfid, lk.kind, |table, ids, max| table.unlock(ask.owner, ask.range, ids, max))?;
+            let effects = self.change_of(shard, (lk.gfid, lk.kind, ask.owner), |table, ids, max| {
+                table.unlock(ask.owner, ask.range, ids, max)
+            })?;
             self.moved_up(lk.gfid, lk.kind, effects, news);
         }
         self.remember(&client, lk, ask.owner, false, Before::new());
@@ -322,7 +344,8 @@ impl Store {
     ) -> Result<Vec<OpenId>, Refused> {
         let Some(table) = shard.inode(gfid).and_then(|inode| inode.table(kind)) else { return Ok(Vec::new()) };
         let taken = table.overlapping(owner, range);
-        let effects = self.change(shard, gfid, kind, |table, ids, max| table.unlock(owner, range, ids, max))?;
+        let effects =
+            self.change_of(shard, (gfid, kind, owner), |table, ids, max| table.unlock(owner, range, ids, max))?;
         self.moved_up(gfid, kind, effects, news);
         Ok(self.lost(gfid, kind, owner, &taken, (why, fence), news))
     }
@@ -334,6 +357,8 @@ impl Store {
             table.hand_over(from, ask.range, ask.mode, ask.owner, &ask.tag)
         });
         let Some(old) = handed else { return false };
+        self.clients.owner(from).client.held.fetch_sub(1, Ordering::Relaxed);
+        client.held.fetch_add(1, Ordering::Relaxed);
         self.lost(to.gfid, to.kind, from, &[old], (LostBy::Reclaim, true), news);
         self.took(&client, to, ask.owner, Before::new());
         true
@@ -372,13 +397,16 @@ impl Store {
             .inode(gfid)
             .and_then(|inode| inode.table(kind))
             .and_then(|table| table.overlapping(owner, granted).first().map(|lock| lock.tag));
-        let unlocked = self.change(shard, gfid, kind, |table, ids, max| table.unlock(owner, granted, ids, max));
+        let unlocked =
+            self.change_of(shard, (gfid, kind, owner), |table, ids, max| table.unlock(owner, granted, ids, max));
         let Ok(effects) = unlocked else { return false };
         if let Some(tag) = tag {
             for (range, mode) in before {
                 let ask = Ask { owner, range: *range, mode: *mode, tag };
                 // Where others were faster its owner is told when it claims.
-                if let Ok(effects) = self.change(shard, gfid, kind, |table, ids, max| table.set(&ask, ids, max)) {
+                if let Ok(effects) =
+                    self.change_of(shard, (gfid, kind, owner), |table, ids, max| table.set(&ask, ids, max))
+                {
                     self.moved_up(gfid, kind, effects, news);
                 }
             }
@@ -417,7 +445,9 @@ impl Store {
     fn released(&self, gfid: Gfid, kind: LkKind, released: Released, news: &mut News) -> bool {
         let Released { locks, waiters, effects } = released;
         for lock in &locks {
-            self.clients.owner(lock.owner).client.forget_grants(gfid, kind, lock.owner);
+            let owner = self.clients.owner(lock.owner);
+            owner.client.held.fetch_sub(1, Ordering::Relaxed);
+            owner.client.forget_grants(gfid, kind, lock.owner);
         }
         for waiter in &waiters {
             self.end_wait(waiter.id, Outcome::Gone, news);
@@ -429,6 +459,8 @@ impl Store {
     fn moved_up(&self, gfid: Gfid, kind: LkKind, effects: Effects, news: &mut News) {
         for Waiter { id, ask } in effects.granted {
             let Some(waiting) = self.waits.take(id) else { continue };
+            // One at most: it may have been joined to another.
+            waiting.client.held.fetch_add(1, Ordering::Relaxed);
             if let Some(Asked { slot, sequence }) = waiting.asked {
                 let Ask { owner, range, mode, .. } = ask;
                 let before = waiting.before;
@@ -600,7 +632,7 @@ impl Store {
             }
             Record::Held(lk) => {
                 let (_, Ask { owner, range, mode, tag }) = self.ask(lk);
-                self.change(&mut self.shard(lk.gfid), lk.gfid, lk.kind, |table, ids, _| {
+                self.change_of(&mut self.shard(lk.gfid), (lk.gfid, lk.kind, owner), |table, ids, _| {
                     table.restore(Lock { id: ids.next(), owner, range, mode, tag });
                 });
             }
@@ -621,7 +653,7 @@ impl Store {
 
     /// Makes a client known, as one that comes over a network.
     pub(crate) fn announce(&self, id: ClientId, attaching: Attaching) {
-        let client = self.clients.of(id);
+        let client = self.clients.welcome(id);
         client.remote.store(true, Ordering::Relaxed);
         let mut person = client.person.lock();
         person.host = attaching.host.as_str().into();
@@ -632,6 +664,8 @@ impl Store {
     /// Ends a client: everything of it goes. Whether it was known.
     pub(crate) fn end(&self, id: ClientId, news: &mut News) -> bool {
         let Some(client) = self.clients.get(id) else { return false };
+        // Seen under each shard by whoever takes something for it there: before us, and then it goes, or never.
+        client.ended.store(true, Ordering::SeqCst);
         for mut shard in self.shards() {
             self.end_in(&mut shard, &client, news);
         }
