@@ -292,7 +292,8 @@ impl Table {
         }
         let counts = |earlier: &Ask| !self.holds_up(ask.owner, earlier);
         let ahead = self.queue.as_ref().and_then(|queue| queue.conflict(ask, place, counts));
-        let lock = || self.held.last_conflict(ask.owner, ask.range, ask.mode).map(Obstacle::Lock);
+        let lock =
+            || self.held.any_conflict(ask.owner, ask.range, ask.mode, u64::from(ask.owner.0)).map(Obstacle::Lock);
         ahead.map(Obstacle::Waiter).or_else(lock)
     }
 

@@ -177,13 +177,14 @@ impl Held {
         }
     }
 
-    /// The last of those, by start, then by number.
-    pub fn last_conflict(&self, owner: OwnerKey, range: ByteRange, mode: Mode) -> Option<LockId> {
-        let last = match self.few() {
-            Ok(locks) => locks.iter().rev().find(|lock| lock.shuts_out(owner, range, mode)),
-            Err(many) => many.locks.last(&conflicting(range, mode), &mut |lock| lock.owner != owner),
+    /// Any of those. The choice differs with `salt`, so that a crowd does not stand behind one lock and then behind the
+    /// next one, in whichever order they go.
+    pub fn any_conflict(&self, owner: OwnerKey, range: ByteRange, mode: Mode, salt: u64) -> Option<LockId> {
+        let any = match self.few() {
+            Ok(locks) => locks.iter().find(|lock| lock.shuts_out(owner, range, mode)),
+            Err(many) => many.any_conflict(owner, &conflicting(range, mode), salt),
         };
-        last.map(|lock| lock.id)
+        any.map(|lock| lock.id)
     }
 }
 
@@ -202,6 +203,15 @@ impl Many {
         let removed = self.locks.remove(lock.key()).expect("a lock of this table");
         self.owners.remove(&(removed.owner, removed.range.start()));
         self.opens.remove(&(removed.tag.open, removed.range.start(), removed.id));
+    }
+
+    fn any_conflict(&self, owner: OwnerKey, wanted: &Wanted, salt: u64) -> Option<&Lock> {
+        let mut of_others = |lock: &Lock| lock.owner != owner;
+        let last = self.locks.last(wanted, &mut of_others)?;
+        let lowest = self.locks.lowest();
+        let mixed = (salt ^ last.id.0).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16;
+        let before = lowest + 1 + mixed % (last.id.0 - lowest + 1);
+        self.locks.last(&Wanted { before, ..*wanted }, &mut of_others).or(Some(last))
     }
 
     fn near(&self, owner: OwnerKey, range: ByteRange) -> Near {
