@@ -91,15 +91,26 @@ pub(crate) async fn take_up(
 
 /// Tells the brick which waits were given up, so that it undoes what it granted of them, and then compares what is held.
 async fn compare_locks(brick: &Brick, line: &Line, session: Session) -> Result<(), Failure> {
-    let cancels = brick.clients.take_cancels(session.client);
+    let mut told = Told { brick, client: session.client, cancels: brick.clients.take_cancels(session.client) };
     let limit = Instant::now() + brick.patience.load().frame;
-    // Nobody answers a cancel: it was heard when what was sent after it is answered.
-    cancels.iter().for_each(|owed| drop(put_owed(line, session, owed, limit)));
-    let compared = claim(brick, line, session).await;
-    if compared.is_err() {
-        cancels.into_iter().for_each(|owed| brick.clients.owe(session.client, owed));
+    told.cancels.iter().for_each(|owed| drop(put_owed(line, session, owed, limit)));
+    claim(brick, line, session).await?;
+    told.cancels.clear();
+    Ok(())
+}
+
+/// What the brick was told and may not have heard, as nobody answers a cancel: it was heard when what was sent after it is
+/// answered. It is owed again when this is dropped before, as it is in the middle of a wait when the connection ends.
+struct Told<'a> {
+    brick: &'a Brick,
+    client: ClientId,
+    cancels: Vec<Owed>,
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        self.cancels.drain(..).for_each(|owed| self.brick.clients.owe(self.client, owed));
     }
-    compared
 }
 
 async fn reopen_all(brick: &Brick, line: &Line, session: Session, opens: Vec<(OpenId, Open)>) -> Result<(), Failure> {
