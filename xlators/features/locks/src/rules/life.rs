@@ -66,6 +66,7 @@ impl Life {
     }
 
     /// The last connection of the client was lost at `at_ms`, and nothing had been heard of it for `silent_ms`.
+    /// Attaching is a sign of life: the silence is no longer than the time since.
     ///
     /// Nothing changes for one that is away already: it has shown no life in between.
     pub fn detach(&mut self, at_ms: u64, silent_ms: u64) {

@@ -442,7 +442,7 @@ fn restored(locks: &XlatorLocks) -> XlatorLocks {
 }
 
 fn cases() -> u32 {
-    if std::env::var("BRICKWORK_ROUNDS").is_ok_and(|rounds| rounds == "full") { 100_000 } else { 1_000 }
+    if std::env::var("BRICKWORK_ROUNDS").is_ok_and(|rounds| rounds == "full") { 50_000 } else { 500 }
 }
 
 proptest! {
