@@ -324,16 +324,33 @@ impl Log {
         Ok(log)
     }
 
-    /// Makes `call` and logs it before and after.
+    /// Makes the call `does` and logs it before and after.
     ///
     /// # Errors
     /// What the file system of the log says; the call may have been made.
     pub fn call(&self, does: Call, make: impl FnOnce() -> Answer) -> io::Result<Answer> {
+        let call = self.begin(does)?;
+        let answer = make();
+        self.end(call, answer)?;
+        Ok(answer)
+    }
+
+    /// Logs that `does` is about to be made, and answers with the number of the call.
+    ///
+    /// # Errors
+    /// What the file system of the log says.
+    pub fn begin(&self, does: Call) -> io::Result<u64> {
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
         self.note(What::Invoke { call, does })?;
-        let answer = make();
-        self.note(What::Return { call, answer })?;
-        Ok(answer)
+        Ok(call)
+    }
+
+    /// Logs that a call has returned.
+    ///
+    /// # Errors
+    /// What the file system of the log says.
+    pub fn end(&self, call: u64, answer: Answer) -> io::Result<()> {
+        self.note(What::Return { call, answer })
     }
 
     /// Logs `what` as happening now: what is about to happen is logged before, what has happened after.

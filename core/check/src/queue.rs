@@ -3,7 +3,7 @@
 //! When a wait came to its queue no log of a client can tell; it has to be seen there. Without such sightings nothing is
 //! checked here. Two waits that conflict cannot both hold their locks, so the one that returned first was granted first.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::history::{History, Operation};
 use crate::holds::{Hold, Holds, Owner};
@@ -56,9 +56,14 @@ pub(crate) fn check(history: &History, holds: &Holds) -> (Vec<Violation>, usize)
         owned.entry((hold.file, hold.family, hold.owner)).or_default().push(hold);
     }
     let (mut violations, mut known) = (Vec::new(), 0);
+    // A lock that was lost before its grant arrived was free for others: nothing follows from who heard first.
+    let told: HashSet<(usize, u32)> = holds.told.iter().map(|&place| open_of(&history.operations[place])).collect();
     for (&(file, family), waits) in &files {
         for first in waits {
             let Some(&since) = queued.get(&first.place) else { continue };
+            if told.contains(&open_of(&history.operations[first.place])) {
+                continue;
+            }
             if unordered.iter().any(|&(from, until)| from < first.granted && since < until) {
                 continue;
             }
@@ -66,7 +71,7 @@ pub(crate) fn check(history: &History, holds: &Holds) -> (Vec<Violation>, usize)
             // Waits are in the order of their beginning.
             let later = waits.iter().skip(waits.partition_point(|wait| wait.invoked <= since));
             let overtook = later.take_while(|wait| wait.invoked < first.granted).find(|wait| {
-                wait.granted < first.granted && wait.conflicts(first) && !excused(&owned, (file, family), wait, first)
+                wait.granted < first.granted && wait.conflicts(first) && !excused(&owned, (file, family), wait)
             });
             violations.extend(overtook.map(|wait| overtaken(first, since, wait)));
         }
@@ -74,19 +79,16 @@ pub(crate) fn check(history: &History, holds: &Holds) -> (Vec<Violation>, usize)
     (violations, known)
 }
 
-/// Whether the later wait may have been put before the earlier one, which waits for what its own owner holds.
-fn excused(
-    owned: &HashMap<(u32, Family, Owner), Vec<&Hold>>,
-    (file, family): (u32, Family),
-    later: &Wait,
-    earlier: &Wait,
-) -> bool {
-    let in_the_way = |hold: &&Hold| {
-        let during = hold.from <= later.granted && later.invoked <= hold.until;
-        // What the later wait itself took is no excuse.
-        hold.grant != later.place && during && hold.mode.conflicts(earlier.mode) && hold.span.overlaps(earlier.span)
-    };
-    owned.get(&(file, family, later.owner)).is_some_and(|holds| holds.iter().any(in_the_way))
+fn open_of(operation: &Operation) -> (usize, u32) {
+    (operation.process, operation.does.open())
+}
+
+/// Whether the later wait may have been put before the earlier one, which waits, be it by way of others, for what the later
+/// one's own owner holds.
+fn excused(owned: &HashMap<(u32, Family, Owner), Vec<&Hold>>, (file, family): (u32, Family), later: &Wait) -> bool {
+    // What the later wait itself took is no excuse.
+    let during = |hold: &&Hold| hold.grant != later.place && hold.from <= later.granted && later.invoked <= hold.until;
+    owned.get(&(file, family, later.owner)).is_some_and(|holds| holds.iter().any(during))
 }
 
 fn overtaken(first: &Wait, since: u64, by: &Wait) -> Violation {
