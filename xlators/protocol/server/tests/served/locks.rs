@@ -238,13 +238,16 @@ async fn a_connected_client_that_says_nothing_for_detach_timeout_is_cut_off_and_
     let mut again = Peer::again(&world, &dead, 2).await;
     assert!(again.attached.as_ref().unwrap().known);
     again.stat(Gfid::ROOT).await.unwrap();
+    world.until("its old connection is put away", |world| world.status("connections") == 2).await;
+    let detached = listener.lives().into_iter().filter(|told| matches!(told, Told::Detached(..)));
+    assert_eq!(detached.count(), 1, "it was told once, not again by the connection that was closed");
 }
 
 /// Somebody whose requests fill the connection is not read, and so not heard, however alive it is.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_is_not_read_because_of_limits_is_not_taken_for_silent() {
     let listener = Listener::new();
-    let (faults, _) = (Arc::new(brickwork_testkit::Faults::over(listener.clone())), ());
+    let faults = Arc::new(brickwork_testkit::Faults::over(listener.clone()));
     let gate = faults.hold(FopKind::Mkdir, 1);
     let options = [("detach-timeout", "8s"), ("outstanding-rpc-limit", "1")];
     let world = World::with_locks(&[(LEAF, faults)], &options);
