@@ -213,6 +213,7 @@ impl<'a> List<'a> {
     fn row(&self, gfid: Gfid, raw: &Raw) -> LockRow {
         let owner = self.brick.store.clients.owner(raw.owner);
         let client = &owner.client;
+        let host = client.person.lock().host.to_string();
         LockRow {
             id: raw.id,
             kind: raw.kind,
@@ -226,7 +227,7 @@ impl<'a> List<'a> {
             age_ms: self.age_ms(raw),
             client: client.id,
             owner: format!("{:?}", owner.name),
-            host: client.person.lock().host.to_string(),
+            host,
             command: client.command(raw.tag.process).map(|command| command.to_string()).unwrap_or_default(),
             pid: raw.tag.process,
             open: (raw.tag.open.0 != 0).then_some(raw.tag.open.0),
