@@ -235,7 +235,8 @@ impl Drop for Claim {
 }
 
 fn points(list: &[u8]) -> impl Iterator<Item = &Path> {
-    list.split(|&byte| byte == 0).map(|point| Path::new(OsStr::from_bytes(point)))
+    // Each ends with a NUL: behind the last is nothing.
+    list.split(|&byte| byte == 0).filter(|point| !point.is_empty()).map(|point| Path::new(OsStr::from_bytes(point)))
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -296,7 +297,7 @@ mod tests {
         let _socket = std::os::unix::net::UnixListener::bind(claim.socket().unwrap()).unwrap();
         claim.list_mounts([Path::new("/mnt/a"), Path::new("/mnt/b")]).unwrap();
         assert_eq!(runtime.mounted_at(Path::new("/mnt/b")).unwrap().as_deref(), Some("gd1"));
-        assert!(runtime.mounted().unwrap().contains(&PathBuf::from("/mnt/a")));
+        assert_eq!(runtime.mounted().unwrap(), [PathBuf::from("/mnt/a"), PathBuf::from("/mnt/b")]);
         claim.list_mounts([Path::new("/mnt/a")]).unwrap();
         assert_eq!(runtime.mounted_at(Path::new("/mnt/b")).unwrap(), None);
     }
