@@ -3,8 +3,10 @@
 use brickwork_check::history::History;
 use brickwork_check::verdict::{Figures, Rules};
 
-use crate::common::{Random, rounds};
+use crate::common::brick::Brick;
+use crate::common::{Mounted, Random, can_mount, rounds};
 use crate::locker::{Load, Lockers};
+use crate::proxy::{Fault, Proxy};
 
 /// Fails with all that is wrong in `history`, which is shown; returns what there was to be checked.
 #[track_caller]
@@ -42,5 +44,106 @@ fn lockers_that_are_killed_on_a_local_file_system_pass_the_checker() {
         }
         let figures = expect_lawful(&lockers.stop(), &Rules::default());
         assert!(figures.killed > 0);
+    }
+}
+
+/// Makes a client notice a silent connection early enough for a test, and well before its locks are given away.
+const PATIENT_CLIENT: &str = "    option ping-timeout 2\n";
+
+/// Two mounts of one brick, each a client of its own.
+fn two_mounts(brick: &Brick, port: u16) -> Option<[Mounted; 2]> {
+    let client = brick.client_at(port, PATIENT_CLIENT);
+    Some([Mounted::client(&client, &[])?, Mounted::client(&client, &[])?])
+}
+
+fn start(mounts: &[Mounted; 2], random: &mut Random, load: Load) -> Lockers {
+    Lockers::start(&[mounts[0].path(), mounts[1].path()], random.draw(), load)
+}
+
+#[test]
+fn counters_of_eight_processes_on_two_mounts_lose_no_update_and_have_no_two_holders() {
+    if !can_mount() {
+        return;
+    }
+    let Some(brick) = Brick::start() else { return };
+    let Some(mounts) = two_mounts(&brick, brick.address().port()) else { return };
+    let mut lockers = start(&mounts, &mut Random::from_env(), Load::counters());
+    lockers.wait_for_calls(rounds(8_000, 400_000));
+    let figures = expect_lawful(&lockers.stop(), &Rules::default());
+    assert!(figures.writes > 1_000);
+}
+
+#[test]
+fn random_locks_through_two_mounts_are_lawful() {
+    if !can_mount() {
+        return;
+    }
+    let Some(brick) = Brick::start() else { return };
+    let Some(mounts) = two_mounts(&brick, brick.address().port()) else { return };
+    let mut random = Random::from_env();
+    for load in [Load::random(), Load::random().interrupted()] {
+        let mut lockers = start(&mounts, &mut random, load);
+        lockers.wait_for_calls(rounds(8_000, 200_000));
+        expect_lawful(&lockers.stop(), &Rules::default());
+    }
+}
+
+#[test]
+fn lockers_that_are_killed_leave_nothing_in_the_way_of_others() {
+    if !can_mount() {
+        return;
+    }
+    let Some(brick) = Brick::start() else { return };
+    let Some(mounts) = two_mounts(&brick, brick.address().port()) else { return };
+    let mut random = Random::from_env();
+    for load in [Load::counters(), Load::random()] {
+        let mut lockers = start(&mounts, &mut random, load);
+        for _ in 0..rounds(5, 100) {
+            lockers.wait_for_calls(1_000);
+            let running = lockers.running();
+            lockers.kill(running[random.below(running.len() as u64) as usize]);
+            lockers.start_one();
+        }
+        expect_lawful(&lockers.stop(), &Rules::default());
+    }
+}
+
+#[test]
+fn locks_are_lawful_while_connections_are_cut() {
+    if !can_mount() {
+        return;
+    }
+    let Some(brick) = Brick::start() else { return };
+    let proxy = Proxy::to(brick.address());
+    let Some(mounts) = two_mounts(&brick, proxy.port()) else { return };
+    let mut random = Random::from_env();
+    for load in [Load::counters(), Load::random().interrupted()] {
+        let mut lockers = start(&mounts, &mut random, load);
+        for round in 0..rounds(10, 200) {
+            lockers.wait_for_calls(random.below(600) as usize);
+            proxy.strike(if round % 2 == 0 { Fault::Reset } else { Fault::Close });
+        }
+        lockers.wait_for_calls(600);
+        expect_lawful(&lockers.stop(), &Rules::default());
+    }
+}
+
+#[test]
+fn locks_are_lawful_while_the_brick_is_killed_again_and_again() {
+    if !can_mount() {
+        return;
+    }
+    let Some(mut brick) = Brick::start() else { return };
+    let Some(mounts) = two_mounts(&brick, brick.address().port()) else { return };
+    let mut random = Random::from_env();
+    for load in [Load::counters(), Load::random().interrupted()] {
+        let mut lockers = start(&mounts, &mut random, load);
+        for _ in 0..rounds(5, 50) {
+            lockers.wait_for_calls(random.below(600) as usize);
+            brick.kill9();
+            brick.start_again();
+        }
+        lockers.wait_for_calls(600);
+        expect_lawful(&lockers.stop(), &Rules::default());
     }
 }
