@@ -8,6 +8,7 @@ mod checks;
 mod dev;
 mod helper;
 mod json;
+mod locks;
 mod mounts;
 mod rootless;
 mod signals;

@@ -110,7 +110,7 @@ impl World {
         };
         command.current_dir(self.folder.path());
         command.env("BRICKWORK_RUNTIME_DIR", self.path("run")).env("HOME", self.path("home"));
-        command.env("BRICKWORK_LOG_DIR", self.path("logs"));
+        command.env("BRICKWORK_LOG_DIR", self.path("logs")).env("BRICKWORK_STATE_DIR", self.path("state"));
         command.env("TMPDIR", self.path("home")).env_remove("XDG_RUNTIME_DIR").env_remove("XDG_STATE_HOME");
         command.env_remove("BRICKWORK_INSTANCE").env_remove("BRICKWORK_LOG").stdin(Stdio::null());
         command
@@ -147,6 +147,22 @@ impl World {
     pub fn serve(&self, options: &str) -> Done {
         self.write("brick.vol", &self.brick_volfile(options));
         self.write("gd1.vol", &self.client_volfile("    option reconnect-wait 60s\n"));
+        self.serve_again()
+    }
+
+    /// Serves the same with features/locks in it, with `options` for that.
+    pub fn serve_locks(&self, options: &str) -> Done {
+        let locks =
+            format!("volume locks\n    type features/locks\n{options}    subvolumes posix\nend-volume\n\nvolume stats");
+        let volfile =
+            self.brick_volfile("").replace("subvolumes posix", "subvolumes locks").replace("volume stats", &locks);
+        self.write("brick.vol", &volfile);
+        self.write("gd1.vol", &self.client_volfile("    option reconnect-wait 60s\n"));
+        self.serve_again()
+    }
+
+    /// Serves `brick.vol` as it is, in the background.
+    pub fn serve_again(&self) -> Done {
         self.run(["brick", "serve", "brick.vol", "--background", "--pid-file", "brick.pid", "--log-file", "brick.log"])
     }
 
@@ -241,7 +257,7 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         // What a failed test left mounted without a pid file ends when its mount is taken away, below.
-        for process in ["pid", "brick.pid"].into_iter().filter_map(|name| self.process_of(name)) {
+        for process in ["pid", "pid2", "brick.pid"].into_iter().filter_map(|name| self.process_of(name)) {
             // It may have ended by itself.
             let _ = pidfd_send_signal(&process, Signal::KILL);
             assert!(common::ended(&process) || std::thread::panicking(), "a killed process ends");
