@@ -64,7 +64,7 @@ fn cycle_json(cycle: &[Link<'_>]) -> Value {
     let link = |link: &Link<'_>| json!({"holds": link.holds.to_json(), "waits": link.waits.to_json()});
     json!({
         "youngest": youngest(cycle).lock.id.to_string(),
-        "owners": cycle.iter().map(link).collect::<Vec<_>>(),
+        "processes": cycle.iter().map(link).collect::<Vec<_>>(),
     })
 }
 
@@ -149,7 +149,7 @@ fn deadlock(cycle: &[Link<'_>], name_brick: bool) -> String {
         .collect();
     let brick = if name_brick { format!(" brick:{}", youngest.brick) } else { String::new() };
     format!(
-        "{} — DEADLOCK ({} owners, since {})\n  {}\n  next: brickwork locks drop {}{brick} --wait-only      (the younger \
+        "{} — DEADLOCK ({} processes, since {})\n  {}\n  next: brickwork locks drop {}{brick} --wait-only      (the younger \
          request fails; nobody loses a lock)\n",
         paths.join(" ⇄ "),
         cycle.len(),
@@ -215,7 +215,7 @@ mod tests {
         assert_eq!(
             &text[end..],
             "\
-/acct/1 ⇄ /acct/2 — DEADLOCK (2 owners, since 31s)
+/acct/1 ⇄ /acct/2 — DEADLOCK (2 processes, since 31s)
   web02:python3(18739) holds /acct/2 (lk:2), waits for /acct/1 (lk:w3)
   web01:python3(18739) holds /acct/1 (lk:1), waits for /acct/2 (lk:w4)
   next: brickwork locks drop lk:w4 --wait-only      (the younger request fails; nobody loses a lock)

@@ -1,6 +1,7 @@
 //! Who waits for whom: a forest for each object, and the cycles over all of them.
 //!
-//! Pure. A waiting request stands once in the forest, below the first of those it waits for: held locks come first.
+//! Pure. Cycles are looked for among processes: each open file is an owner of its own where `flock` and OFD locks are
+//! concerned, and a process that holds by one and waits by another closes a cycle all the same. A waiting request stands once in the forest, below the first of those it waits for: held locks come first.
 
 use std::collections::{HashMap, HashSet};
 
@@ -121,7 +122,7 @@ fn everything_below<'a>(row: &'a Row, below: &HashMap<RowId, Vec<&'a Row>>) -> V
     all
 }
 
-/// One who holds and waits, as part of a cycle.
+/// A process that holds and waits, as part of a cycle.
 #[derive(Clone, Copy, Debug)]
 pub struct Link<'a> {
     /// What it waits for.
@@ -130,17 +131,21 @@ pub struct Link<'a> {
     pub holds: &'a Row,
 }
 
-type Owner<'a> = (ClientId, &'a str);
+/// A process; of a client that does not say which, an owner.
+type Owner<'a> = (ClientId, u32, &'a str);
 
 fn owner(row: &Row) -> Owner<'_> {
-    (row.lock.client, &row.lock.owner)
+    match row.lock.pid {
+        0 => (row.lock.client, 0, &row.lock.owner),
+        pid => (row.lock.client, pid, ""),
+    }
 }
 
-/// The cycles among `rows`, each once; each owner is in one at most.
+/// The cycles among `rows`, each once; each process is in one at most.
 #[must_use]
 pub fn cycles(rows: &[Row]) -> Vec<Vec<Link<'_>>> {
     let known: HashMap<Place<'_>, &Row> = rows.iter().map(|row| (place(row), row)).collect();
-    // Whom each owner waits for: the request, and the row that is in its way.
+    // Whom each process waits for: the request, and the row that is in its way.
     let mut edges: HashMap<Owner<'_>, Vec<(&Row, &Row)>> = HashMap::new();
     for row in rows {
         for id in &row.lock.blockers {
@@ -159,13 +164,13 @@ pub fn cycles(rows: &[Row]) -> Vec<Vec<Link<'_>>> {
     found
 }
 
-/// The first cycle that is met on the ways from `start` through owners that are not `done`; all of those that were met are done then.
+/// The first cycle that is met on the ways from `start` through processes that are not `done`; all of those that were met are done then.
 fn follow<'a>(
     start: Owner<'a>,
     edges: &HashMap<Owner<'a>, Vec<(&'a Row, &'a Row)>>,
     done: &mut HashSet<Owner<'a>>,
 ) -> Option<Vec<Link<'a>>> {
-    // The way to where we stand: each owner, the edge that is tried next, and the edge by which it was left.
+    // The way to where we stand: each process, the edge that is tried next, and the edge by which it was left.
     let mut way: Vec<(Owner<'a>, usize)> = vec![(start, 0)];
     let mut taken: Vec<(&'a Row, &'a Row)> = Vec::new();
     if !done.insert(start) {
