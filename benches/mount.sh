@@ -2,10 +2,11 @@
 # The same work on our mount, on a plain passthrough mount, and on the folder itself: ops/s and ratios.
 # With --network: on one brick over TCP loopback, by Brickwork and by GlusterFS 10, and on our mount without a network.
 #
-#   benches/mount.sh [--network] [--quick] [--rounds N] [--only TEXT] [--require RATIO] [--json FILE]
+#   benches/mount.sh [--network [--locks]] [--quick] [--rounds N] [--only TEXT] [--require RATIO] [--json FILE]
 #                    [--backing DIR] [--without-brickwork] [--timeouts SECONDS] [--install]
 #
 #   --network            Brickwork against GlusterFS, both with volfiles/brick.vol and volfiles/client.vol
+#   --locks              --network: locks instead of data and names; each row has a target of its own
 #   --quick              a quarter of the data, 600 files instead of 3,000, 3 rounds instead of 5
 #   --only TEXT          only the rows whose name contains TEXT
 #   --require RATIO      mark rows below RATIO (0.80; 2.00 with --network), and exit with 2 when there is one
@@ -20,7 +21,7 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
-quick=() rounds=5 only=() require= json=() backing= with_brickwork=1 network= timeouts= install=
+quick=() rounds=5 only=() require= json=() backing= with_brickwork=1 network= timeouts= install= locks=()
 
 usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; }
 refuse() { echo "mount.sh: $1" >&2; exit "${2:-64}"; }
@@ -31,6 +32,7 @@ while [ $# -gt 0 ]; do
         --network) network=1 ;;
         --timeouts) timeouts=$(value "$@"); shift ;;
         --install) install=1 ;;
+        --locks) locks=(--locks) ;;
         --quick) quick=(--quick); rounds=3 ;;
         --rounds) rounds=$(value "$@"); shift ;;
         --only) only=(--only "$(value "$@")"); shift ;;
@@ -47,6 +49,7 @@ done
 [ "$(id -u)" = 0 ] || refuse "needs root: the passthrough keeps owners" 77
 [ -c /dev/fuse ] || refuse "needs /dev/fuse" 77
 command -v fio >/dev/null || refuse "needs fio: apt-get install fio" 77
+[ -z "${locks[*]}" ] || [ -n "$network" ] || refuse "--locks is for --network: a mount without a brick has none"
 if [ -n "$network" ]; then : "${require:=2.00}"; else : "${require:=0.80}"; fi
 # shellcheck source=benches/gluster.sh
 . "$root/benches/gluster.sh"
@@ -173,9 +176,13 @@ against_passthrough() {
 against_glusterfs() {
     if [ -n "$with_brickwork" ]; then
         network_brickwork
-        mount_ours
-        targets=("brickwork=$work/network/mount" "local=$work/ours/mount")
-        ratios=(--ratio brickwork/local)
+        targets=("brickwork=$work/network/mount")
+        # Without a brick the kernel keeps the locks, and nothing of ours is asked.
+        if [ -z "${locks[*]}" ]; then
+            mount_ours
+            targets+=("local=$work/ours/mount")
+            ratios=(--ratio brickwork/local)
+        fi
     fi
     have_gluster || return 0
     network_gluster
@@ -183,7 +190,8 @@ against_glusterfs() {
     targets+=("glusterfs=$work/glusterfs/mount" "stack=$work/stack/mount")
     ratios=(--ratio glusterfs/stack)
     if [ -n "$with_brickwork" ]; then
-        ratios=(--ratio brickwork/glusterfs --ratio brickwork/stack --ratio brickwork/local)
+        ratios=(--ratio brickwork/glusterfs --ratio brickwork/stack)
+        if [ -z "${locks[*]}" ]; then ratios+=(--ratio brickwork/local); fi
     fi
     echo "# $(glusterfsd --version | head -n 1); timeouts: ${timeouts:-each its own (glusterfs: 1 s)}"
 }
@@ -194,7 +202,7 @@ if [ -n "$network" ]; then against_glusterfs; else against_passthrough; fi
 if [ -z "$with_brickwork" ] || { [ -n "$network" ] && ! command -v glusterfsd >/dev/null; }; then require=0; fi
 if [ -n "$with_brickwork" ]; then resident "when idle"; fi
 status=0
-run_child "$helpers/release/compare" "${quick[@]}" "${only[@]}" "${json[@]}" --rounds "$rounds" --require "$require" \
+run_child "$helpers/release/compare" "${locks[@]}" "${quick[@]}" "${only[@]}" "${json[@]}" --rounds "$rounds" --require "$require" \
     "${ratios[@]}" "${targets[@]}" || status=$?
 if [ -n "$with_brickwork" ]; then resident "after the work"; fi
 exit "$status"

@@ -30,7 +30,7 @@ const LAUNCHER: &str = r#"
     kill -KILL "$!" 2>/dev/null
 "#;
 
-/// A real `brickwork brick serve`: protocol/server over debug/io-stats over storage/posix.
+/// A real `brickwork brick serve`: protocol/server over debug/io-stats over features/locks over storage/posix.
 pub struct Brick {
     folder: tempfile::TempDir,
     listens: Listens,
@@ -68,12 +68,17 @@ impl Brick {
 
     /// The same with `options` for protocol/server: lines of a volfile, with who may come among them.
     pub fn with(options: &str) -> Option<Brick> {
+        Brick::locking(options, "")
+    }
+
+    /// The same with `locks`, options for features/locks.
+    pub fn locking(options: &str, locks: &str) -> Option<Brick> {
         if !super::needs_root("a brick in a process of its own") {
             return None;
         }
         for _ in 0..PORTS_TRIED {
             let port = free_port();
-            let mut brick = Brick::new(Listens::Tcp(port), options);
+            let mut brick = Brick::new(Listens::Tcp(port), options, locks);
             match brick.spawn() {
                 Ok(()) => return Some(brick),
                 // Another process may have taken the port since it was free.
@@ -90,14 +95,15 @@ impl Brick {
             return None;
         }
         let options = format!("    option auth.addr.{SUBVOLUME}.allow *\n");
-        let mut brick = Brick::new(Listens::Unix(PathBuf::new()), &options);
+        let mut brick = Brick::new(Listens::Unix(PathBuf::new()), &options, "");
         brick.spawn().unwrap_or_else(|log| panic!("the brick does not start: {log}"));
         Some(brick)
     }
 
-    fn new(listens: Listens, options: &str) -> Brick {
+    fn new(listens: Listens, options: &str, locks: &str) -> Brick {
         let folder = tempfile::tempdir().expect("a folder for the brick");
         std::fs::create_dir(folder.path().join("brick")).expect("a directory for the brick");
+        std::fs::create_dir(folder.path().join("locks")).expect("a folder for its locks");
         DirBuilder::new().mode(0o700).create(folder.path().join("run")).expect("a folder for its sockets");
         let listens = match listens {
             Listens::Unix(_) => Listens::Unix(folder.path().join("socket")),
@@ -105,11 +111,11 @@ impl Brick {
         };
         let launcher = Launcher::new(folder.path());
         let brick = Brick { folder, listens, launcher, process: None };
-        std::fs::write(brick.volfile(), brick.volfile_text(options)).expect("write the volfile");
+        std::fs::write(brick.volfile(), brick.volfile_text(options, locks)).expect("write the volfile");
         brick
     }
 
-    fn volfile_text(&self, options: &str) -> String {
+    fn volfile_text(&self, options: &str, locks: &str) -> String {
         let listens = match &self.listens {
             Listens::Tcp(port) => format!(
                 "    option transport-type tcp\n    option transport.socket.bind-address 127.0.0.1\n    \
@@ -121,9 +127,11 @@ impl Brick {
         };
         format!(
             "volume posix\n    type storage/posix\n    option directory {}\nend-volume\n\n\
-             volume {SUBVOLUME}\n    type debug/io-stats\n    subvolumes posix\nend-volume\n\n\
+             volume locks\n    type features/locks\n{locks}    option journal-directory {}\n    subvolumes posix\nend-volume\n\n\
+             volume {SUBVOLUME}\n    type debug/io-stats\n    subvolumes locks\nend-volume\n\n\
              volume server\n    type protocol/server\n{listens}{options}    subvolumes {SUBVOLUME}\nend-volume\n",
-            self.directory().display()
+            self.directory().display(),
+            self.lock_journal().display()
         )
     }
 
@@ -143,6 +151,11 @@ impl Brick {
     /// The folder that is served.
     pub fn directory(&self) -> PathBuf {
         self.folder.path().join("brick")
+    }
+
+    /// The folder in which the locks are kept, as `journal`, and who has some, as `clients`.
+    pub fn lock_journal(&self) -> PathBuf {
+        self.folder.path().join("locks")
     }
 
     /// Where a test may put its own files.
@@ -244,7 +257,28 @@ impl Brick {
 
     /// What `brickwork status` says of the brick, as text.
     pub fn status(&self) -> String {
-        run(brickwork().arg("status").env("BRICKWORK_RUNTIME_DIR", self.folder.path().join("run")))
+        run(&mut self.command(&["status"]))
+    }
+
+    /// A command that asks the brick.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = brickwork();
+        command.args(words).env("BRICKWORK_RUNTIME_DIR", self.folder.path().join("run"));
+        command
+    }
+
+    /// How many locks are `held` or `waiting`.
+    pub fn locks(&self, state: &str) -> usize {
+        let document = run(&mut self.command(&["locks", "list", "--json"]));
+        let document: serde_json::Value = serde_json::from_str(&document).expect("JSON");
+        let locks = document["items"].as_array().expect("items");
+        locks.iter().filter(|lock| lock["state"] == state).count()
+    }
+
+    /// Waits until `count` locks are `held` or `waiting`.
+    #[track_caller]
+    pub fn wait_for_locks(&self, state: &str, count: usize) {
+        until(&format!("{count} locks are {state}"), || (self.locks(state) == count).then_some(()));
     }
 }
 

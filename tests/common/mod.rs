@@ -219,6 +219,16 @@ impl Mounted {
         kill(&self.process);
     }
 
+    /// Stops the process until [`Mounted::resume`], as a machine that sleeps: it hears and says nothing.
+    pub fn pause(&self) {
+        pidfd_send_signal(&self.process, Signal::STOP).expect("a process");
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        pidfd_send_signal(&self.process, Signal::CONT).expect("a process");
+    }
+
     /// Mounts again what [`Mounted::kill9`] left, by a new process.
     pub fn mount_again(&mut self) {
         let volfile = self.folder.path().join("test.vol");

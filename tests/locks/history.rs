@@ -1,22 +1,11 @@
 //! What lockers tell of locks that were granted, waited for, interrupted and killed holds together.
 
-use brickwork_check::history::History;
-use brickwork_check::verdict::{Figures, Rules};
+use brickwork_check::verdict::Rules;
 
 use crate::common::brick::Brick;
 use crate::common::{Mounted, Random, can_mount, rounds};
 use crate::locker::{Load, Lockers};
 use crate::proxy::{Fault, Proxy};
-
-/// Fails with all that is wrong in `history`, which is shown; returns what there was to be checked.
-#[track_caller]
-pub fn expect_lawful(history: &History, rules: &Rules) -> Figures {
-    let verdict = history.check(rules);
-    let report = verdict.report(history);
-    eprint!("{report}");
-    assert!(verdict.holds(), "the laws of locks were violated:\n{report}");
-    verdict.figures
-}
 
 /// The control: what others find is not the fault of the lockers or of the checker.
 #[test]
@@ -26,7 +15,7 @@ fn a_local_file_system_passes_the_checker() {
     for load in [Load::counters(), Load::random(), Load::random().interrupted()] {
         let mut lockers = Lockers::start(&[folder.path(), folder.path()], random.draw(), load);
         lockers.wait_for_calls(rounds(20_000, 200_000));
-        expect_lawful(&lockers.stop(), &Rules::default());
+        lockers.expect_lawful(&Rules::default());
     }
 }
 
@@ -42,7 +31,7 @@ fn lockers_that_are_killed_on_a_local_file_system_pass_the_checker() {
             lockers.kill(running[random.below(running.len() as u64) as usize]);
             lockers.start_one();
         }
-        let figures = expect_lawful(&lockers.stop(), &Rules::default());
+        let figures = lockers.expect_lawful(&Rules::default());
         assert!(figures.killed > 0);
     }
 }
@@ -69,7 +58,7 @@ fn counters_of_eight_processes_on_two_mounts_lose_no_update_and_have_no_two_hold
     let Some(mounts) = two_mounts(&brick, brick.address().port()) else { return };
     let mut lockers = start(&mounts, &mut Random::from_env(), Load::counters());
     lockers.wait_for_calls(rounds(8_000, 400_000));
-    let figures = expect_lawful(&lockers.stop(), &Rules::default());
+    let figures = lockers.expect_lawful(&Rules::default());
     assert!(figures.writes > 1_000);
 }
 
@@ -84,7 +73,7 @@ fn random_locks_through_two_mounts_are_lawful() {
     for load in [Load::random(), Load::random().interrupted()] {
         let mut lockers = start(&mounts, &mut random, load);
         lockers.wait_for_calls(rounds(8_000, 200_000));
-        expect_lawful(&lockers.stop(), &Rules::default());
+        lockers.expect_lawful(&Rules::default());
     }
 }
 
@@ -104,7 +93,7 @@ fn lockers_that_are_killed_leave_nothing_in_the_way_of_others() {
             lockers.kill(running[random.below(running.len() as u64) as usize]);
             lockers.start_one();
         }
-        expect_lawful(&lockers.stop(), &Rules::default());
+        lockers.expect_lawful(&Rules::default());
     }
 }
 
@@ -124,7 +113,7 @@ fn locks_are_lawful_while_connections_are_cut() {
             proxy.strike(if round % 2 == 0 { Fault::Reset } else { Fault::Close });
         }
         lockers.wait_for_calls(600);
-        expect_lawful(&lockers.stop(), &Rules::default());
+        lockers.expect_lawful(&Rules::default());
     }
 }
 
@@ -144,6 +133,6 @@ fn locks_are_lawful_while_the_brick_is_killed_again_and_again() {
             brick.start_again();
         }
         lockers.wait_for_calls(600);
-        expect_lawful(&lockers.stop(), &Rules::default());
+        lockers.expect_lawful(&Rules::default());
     }
 }

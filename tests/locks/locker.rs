@@ -11,6 +11,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use brickwork_check::history::History;
 use brickwork_check::log::{CELL, Log, What, now};
+use brickwork_check::verdict::{Figures, Rules};
 use serde::{Deserialize, Serialize};
 
 use crate::common::until;
@@ -199,6 +200,24 @@ impl Lockers {
     ///
     /// Who does not end in time is killed: a call that never returned is then in the history.
     pub fn stop(mut self) -> History {
+        self.end();
+        self.history()
+    }
+
+    /// Ends as [`Lockers::stop`] does, and fails with all that is unlawful in what they tell; their logs are then kept.
+    /// Returns what there was to be checked.
+    #[track_caller]
+    pub fn expect_lawful(mut self, rules: &Rules) -> Figures {
+        self.end();
+        let history = self.history();
+        let verdict = history.check(rules);
+        let report = verdict.report(&history);
+        eprint!("{report}");
+        assert!(verdict.holds(), "the laws of locks were violated:\n{report}");
+        verdict.figures
+    }
+
+    fn end(&mut self) {
         for locker in &mut self.running {
             drop(locker.orders.take());
         }
@@ -217,7 +236,11 @@ impl Lockers {
         }
         assert!(failed.is_empty(), "lockers that ended otherwise than they were told to: {failed:?}");
         self.look();
-        self.observer.note(What::End).expect("the log");
+        self.note(What::End);
+    }
+
+    /// What all have told, once they have ended.
+    fn history(&self) -> History {
         let numbers = (0..self.started()).chain([OBSERVER]);
         let logs: Vec<PathBuf> = numbers.map(|process| log_path(self.logs.path(), process)).collect();
         // One that was killed at once has told nothing.

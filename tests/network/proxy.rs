@@ -59,6 +59,8 @@ struct State {
     chaos: Option<Random>,
     /// Connections that were broken.
     cuts: usize,
+    /// Nobody is let through.
+    away: bool,
     ended: bool,
     connections: Vec<Arc<Connection>>,
 }
@@ -87,7 +89,7 @@ impl Proxy {
     pub fn to(target: SocketAddr) -> Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port for the proxy");
         let address = listener.local_addr().expect("its address");
-        let state = State { target, chaos: None, cuts: 0, ended: false, connections: Vec::new() };
+        let state = State { target, chaos: None, cuts: 0, away: false, ended: false, connections: Vec::new() };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let accepting = std::thread::spawn({
             let shared = Arc::clone(&shared);
@@ -110,6 +112,17 @@ impl Proxy {
         for connection in connections {
             connection.strike(fault, &self.shared);
         }
+    }
+
+    /// Breaks every connection and lets nobody through until [`Proxy::back`].
+    pub fn away(&self) {
+        self.shared.lock().away = true;
+        self.strike(Fault::Reset);
+    }
+
+    /// Lets clients through again.
+    pub fn back(&self) {
+        self.shared.lock().away = false;
     }
 
     /// From the next connection on, and for those there are, faults come by themselves.
@@ -178,6 +191,9 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         let mut state = shared.lock();
         if state.ended {
             return;
+        }
+        if state.away {
+            continue;
         }
         // Nobody listens while the brick is down: the client sees its connection closed, as from a dead machine.
         let Ok(brick) = TcpStream::connect(state.target) else { continue };
@@ -362,6 +378,18 @@ mod tests {
             let mut next = TcpStream::connect(proxy.address).expect("the proxy listens");
             assert_eq!(answer(&mut next, b"next"), b"next");
         }
+    }
+
+    #[test]
+    fn while_it_is_away_nobody_gets_through() {
+        let (proxy, mut stream) = connected();
+        proxy.away();
+        assert_eq!(answer(&mut stream, b"after"), b"");
+        let mut next = TcpStream::connect(proxy.address).expect("the proxy listens");
+        assert_eq!(answer(&mut next, b"next"), b"");
+        proxy.back();
+        let mut next = TcpStream::connect(proxy.address).expect("the proxy listens");
+        assert_eq!(answer(&mut next, b"next"), b"next");
     }
 
     #[test]

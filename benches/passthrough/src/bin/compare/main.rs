@@ -5,6 +5,7 @@
 //! ratios of its rounds, not the ratio of two medians. The order of the targets shifts by one from round to round.
 
 mod data;
+mod locks;
 mod metadata;
 mod report;
 mod target;
@@ -13,19 +14,21 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::{env, fs, io};
 
-use crate::report::Report;
+use crate::report::{Report, Row};
 use crate::target::Target;
 
-const USAGE: &str = "usage: compare [--quick] [--rounds N] [--only TEXT] [--ratio NAME/NAME]... [--require RATIO] \
+const USAGE: &str = "usage: compare [--locks] [--quick] [--rounds N] [--only TEXT] [--ratio NAME/NAME]... [--require RATIO] \
                      [--json FILE] NAME=DIR...";
 
 struct Options {
+    /// Locks instead of data and names.
+    locks: bool,
     quick: bool,
     rounds: usize,
     only: String,
     /// Which targets are divided by which; without any, each by the next.
     ratios: Vec<(String, String)>,
-    /// What the first of the ratios has to reach.
+    /// What the first of the ratios has to reach, in rows without a target of their own.
     require: f64,
     json: Option<PathBuf>,
     targets: Vec<Target>,
@@ -34,7 +37,7 @@ struct Options {
 impl Options {
     fn none() -> Options {
         let (only, ratios, targets) = (String::new(), Vec::new(), Vec::new());
-        Options { quick: false, rounds: 5, only, ratios, require: 0.0, json: None, targets }
+        Options { locks: false, quick: false, rounds: 5, only, ratios, require: 0.0, json: None, targets }
     }
 
     /// The ratios, as places of their targets.
@@ -53,14 +56,17 @@ impl Options {
 enum Work {
     Data(data::Job),
     Metadata(metadata::Job),
+    Locks(locks::Job),
 }
 
 impl Work {
-    /// The rows this work fills, with their units.
-    fn rows(&self) -> Vec<(String, &'static str)> {
+    /// The rows this work fills.
+    fn rows(&self) -> Vec<Row> {
+        let row = |title, unit| Row { title, unit, floor: None };
         match self {
-            Self::Data(job) => vec![(job.title(), job.unit())],
-            Self::Metadata(job) => job.titles().into_iter().map(|title| (title, "ops/s")).collect(),
+            Self::Data(job) => vec![row(job.title(), job.unit())],
+            Self::Metadata(job) => job.titles().into_iter().map(|title| row(title, "ops/s")).collect(),
+            Self::Locks(job) => vec![Row { floor: Some(job.floor()), ..row(job.title(), "pair/s") }],
         }
     }
 
@@ -69,12 +75,23 @@ impl Work {
         match self {
             Self::Data(job) => Ok(vec![job.run(target)?]),
             Self::Metadata(job) => job.run(target),
+            Self::Locks(job) => Ok(vec![job.run(target)?]),
         }
     }
 }
 
 fn main() -> ExitCode {
-    let options = match parse(env::args().skip(1)) {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    if let Some((locks::WORKER, arguments)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return match locks::work(arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                println!("{error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let options = match parse(arguments.into_iter()) {
         Ok(options) => options,
         Err(message) => {
             eprintln!("compare: {message}\n{USAGE}");
@@ -96,6 +113,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String>
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
         match argument.as_str() {
+            "--locks" => options.locks = true,
             "--quick" => options.quick = true,
             "--rounds" => options.rounds = value()?.parse().map_err(|_| "--rounds needs a number")?,
             "--only" => options.only = value()?,
@@ -125,7 +143,7 @@ fn compare(options: &Options) -> io::Result<bool> {
     let rows = work.iter().flat_map(Work::rows).collect();
     let targets = options.targets.iter().map(|target| target.name.clone()).collect();
     let mut report = Report::new(rows, targets, options.pairs().map_err(io::Error::other)?);
-    for target in &options.targets {
+    for target in options.targets.iter().filter(|_| !options.locks) {
         data::prepare(target, data::file_bytes(options.quick))?;
     }
     for round in 0..options.rounds {
@@ -145,11 +163,15 @@ fn compare(options: &Options) -> io::Result<bool> {
     if let Some(path) = &options.json {
         fs::write(path, report.json(options.quick, options.rounds))?;
     }
-    Ok(report.lowest_ratio() >= options.require)
+    Ok(report.meets(options.require))
 }
 
 fn selected(options: &Options) -> Vec<Work> {
+    let wanted = |work: &Work| work.rows().iter().any(|row| row.title.contains(&options.only));
+    if options.locks {
+        return locks::Job::all(options.quick).into_iter().map(Work::Locks).filter(wanted).collect();
+    }
     let data = data::Job::all(options.quick).into_iter().map(Work::Data);
     let metadata = metadata::Job::all(options.quick).into_iter().map(Work::Metadata);
-    data.chain(metadata).filter(|work| work.rows().iter().any(|(title, _)| title.contains(&options.only))).collect()
+    data.chain(metadata).filter(wanted).collect()
 }

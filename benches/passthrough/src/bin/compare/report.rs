@@ -5,9 +5,19 @@ use std::fs;
 
 use serde_json::json;
 
+/// What a row measures.
+pub struct Row {
+    /// Its name.
+    pub title: String,
+    /// The unit of its rates.
+    pub unit: &'static str,
+    /// What the first ratio has to reach here, where that differs from the other rows.
+    pub floor: Option<f64>,
+}
+
 /// What was measured: per row and target one rate per round.
 pub struct Report {
-    rows: Vec<(String, &'static str)>,
+    rows: Vec<Row>,
     targets: Vec<String>,
     /// Which targets are divided by which; the first pair is the one that is judged.
     pairs: Vec<(usize, usize)>,
@@ -17,7 +27,7 @@ pub struct Report {
 
 impl Report {
     /// Nothing measured yet; `pairs` are places in `targets`.
-    pub fn new(rows: Vec<(String, &'static str)>, targets: Vec<String>, pairs: Vec<(usize, usize)>) -> Self {
+    pub fn new(rows: Vec<Row>, targets: Vec<String>, pairs: Vec<(usize, usize)>) -> Self {
         let rates = vec![vec![Vec::new(); targets.len()]; rows.len()];
         Self { rows, targets, pairs, rates }
     }
@@ -40,7 +50,8 @@ impl Report {
             let _ = write!(text, "  {name}");
         }
         text.push('\n');
-        for (row, (title, unit)) in self.rows.iter().enumerate() {
+        for (row, Row { title, unit, floor }) in self.rows.iter().enumerate() {
+            let floor = floor.unwrap_or(require);
             let _ = write!(text, "{title:<32} {unit:>6}");
             for rates in &self.rates[row] {
                 let _ = write!(text, " {:>12.0}", median(rates.clone()));
@@ -48,23 +59,24 @@ impl Report {
             for (&pair, name) in self.pairs.iter().zip(&names) {
                 let _ = write!(text, "  {:>width$.2}", self.ratio(row, pair), width = name.len());
             }
-            if self.judged(row).is_some_and(|ratio| ratio < require) {
-                let _ = write!(text, "  below {require:.2}");
+            if self.judged(row).is_some_and(|ratio| ratio < floor) {
+                let _ = write!(text, "  below {floor:.2}");
             }
             text.push('\n');
         }
         text
     }
 
-    /// The lowest ratio of the first pair; infinite without pairs.
-    pub fn lowest_ratio(&self) -> f64 {
-        (0..self.rows.len()).filter_map(|row| self.judged(row)).fold(f64::INFINITY, f64::min)
+    /// Whether the first pair reaches what its rows ask for: `require` where a row has no target of its own.
+    pub fn meets(&self, require: f64) -> bool {
+        let floors = self.rows.iter().map(|row| row.floor.unwrap_or(require)).enumerate();
+        floors.filter_map(|(row, floor)| Some((self.judged(row)?, floor))).all(|(ratio, floor)| ratio >= floor)
     }
 
     /// Everything, with what is needed to judge it: kernel, processors, load.
     pub fn json(&self, quick: bool, rounds: usize) -> String {
         let rows: Vec<_> =
-            self.rows.iter().enumerate().map(|(row, (title, unit))| self.row_json(row, title, unit)).collect();
+            self.rows.iter().enumerate().map(|(row, Row { title, unit, .. })| self.row_json(row, title, unit)).collect();
         let document = json!({
             "kernel": read("/proc/sys/kernel/osrelease"),
             "processors": std::thread::available_parallelism().map_or(0, usize::from),
@@ -119,27 +131,42 @@ fn read(path: &str) -> String {
 mod tests {
     use super::*;
 
+    fn rows(floor: Option<f64>) -> Vec<Row> {
+        vec![Row { title: "row".to_owned(), unit: "ops/s", floor }]
+    }
+
     #[test]
     fn the_ratio_is_the_median_of_the_rounds_not_of_the_rates() {
         let targets = vec!["a".to_owned(), "b".to_owned()];
-        let mut report = Report::new(vec![("row".to_owned(), "ops/s")], targets, vec![(0, 1)]);
+        let mut report = Report::new(rows(None), targets, vec![(0, 1)]);
         for (first, second) in [(10.0, 10.0), (1.0, 2.0), (300.0, 100.0)] {
             report.add(0, 0, &[first]);
             report.add(0, 1, &[second]);
         }
-        assert_eq!(report.lowest_ratio(), 1.0);
+        assert!(report.meets(1.0) && !report.meets(1.01));
         assert!(report.table(1.5).contains("below 1.50"));
         assert!(!report.table(0.8).contains("below"));
     }
 
     #[test]
+    fn a_row_with_a_target_of_its_own_is_judged_by_that() {
+        let targets = vec!["a".to_owned(), "b".to_owned()];
+        let mut report = Report::new(rows(Some(3.0)), targets, vec![(0, 1)]);
+        for (target, rate) in [(0, 2.0), (1, 1.0)] {
+            report.add(0, target, &[rate]);
+        }
+        assert!(!report.meets(0.0));
+        assert!(report.table(0.0).contains("below 3.00"));
+    }
+
+    #[test]
     fn only_the_first_pair_is_judged() {
         let targets = ["a", "b", "c"].map(str::to_owned).to_vec();
-        let mut report = Report::new(vec![("row".to_owned(), "ops/s")], targets, vec![(0, 2), (0, 1)]);
+        let mut report = Report::new(rows(None), targets, vec![(0, 2), (0, 1)]);
         for (target, rate) in [(0, 4.0), (1, 8.0), (2, 2.0)] {
             report.add(0, target, &[rate]);
         }
-        assert_eq!(report.lowest_ratio(), 2.0);
+        assert!(report.meets(2.0) && !report.meets(2.01));
         assert!(!report.table(2.0).contains("below"));
         assert!(report.table(0.0).contains("a/c  a/b"));
     }
