@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use brickwork_api::locks::{COMMAND, LostBy, RECLAIM_LOCK};
+use brickwork_api::locks::{COMMAND, LOCK_LOST, RECLAIM_LOCK};
 use brickwork_api::ranges::ByteRange;
 use brickwork_api::{
-    Bytes, Cancel, Errno, FlushReq, FopError, FopResult, LkCommand, LkKind, LkOwner, LkRange, LkReply, LkReq, LkType,
-    OpenFile, ReadReq, ReleaseReq, WriteReq, Xdata, fop,
+    Bytes, Cancel, Errno, FlushReq, FopError, FopResult, FopType, LkCommand, LkKind, LkOwner, LkRange, LkReply, LkReq,
+    LkType, OpenFile, ReadReq, ReleaseReq, WriteReq, Xdata, fop,
 };
 
 use crate::slots::lane;
@@ -82,12 +82,29 @@ impl File {
         self
     }
 
-    /// Why a lock that was taken through this file is gone, as soon as the brick has said so.
+    /// Why a lock that was taken through this file is gone, as soon as the graph has said so, by an event or an answer.
     ///
     /// The file is then good for nothing but its close: `EIO` with [`LOCK_LOST`](brickwork_api::locks::LOCK_LOST).
     #[must_use]
-    pub fn lost(&self) -> Option<LostBy> {
-        self.opened.lost.get().copied()
+    pub fn lost(&self) -> Option<&str> {
+        self.opened.lost.get().map(String::as_str)
+    }
+
+    /// Does one fop through the file.
+    async fn ask<F: FopType>(&self, owner: &LkOwner, request: &F::Request) -> FopResult<F::Reply> {
+        self.heed(self.shared.ask::<F>(owner, request).await)
+    }
+
+    /// The answer, which may say that a lock is gone.
+    fn heed<T>(&self, answer: FopResult<T>) -> FopResult<T> {
+        if let Err(error) = &answer
+            && error.errno() == Errno::EIO
+            && let Ok(Some(why)) = error.xdata().get(&LOCK_LOST)
+        {
+            // Lost once is lost.
+            let _ = self.opened.lost.set(why);
+        }
+        answer
     }
 
     /// Reads up to `size` bytes at `offset`; fewer mean the end of the file.
@@ -96,7 +113,7 @@ impl File {
     /// What the graph answers; `EIO` with `LOCK_LOST` for a file whose lock is gone.
     pub async fn read_at(&self, offset: u64, size: u32) -> FopResult<Bytes> {
         let request = ReadReq { file: self.id(), offset, size, xdata: Xdata::EMPTY };
-        Ok(self.shared.ask::<fop::Read>(&self.owner, &request).await?.data)
+        Ok(self.ask::<fop::Read>(&self.owner, &request).await?.data)
     }
 
     /// Writes `data` at `offset` and returns how many bytes of it were written, from the first on.
@@ -106,7 +123,7 @@ impl File {
     pub async fn write_at(&self, offset: u64, data: Bytes) -> FopResult<u32> {
         let request =
             WriteReq { file: self.id(), offset, data, append: false, kill_set_id: false, xdata: Xdata::EMPTY };
-        Ok(self.shared.ask::<fop::Write>(&self.owner, &request).await?.written)
+        Ok(self.ask::<fop::Write>(&self.owner, &request).await?.written)
     }
 
     /// Takes `lock` for `owner`.
@@ -130,7 +147,7 @@ impl File {
         let request = LkReq { file: self.id(), command, kind: lock.kind, range: lock.asked(), xdata };
         match cancel {
             Some(cancel) => self.wait_for(owner, &request, cancel).await,
-            None => self.shared.ask::<fop::Lk>(owner, &request).await,
+            None => self.ask::<fop::Lk>(owner, &request).await,
         }?;
         Ok(())
     }
@@ -142,7 +159,7 @@ impl File {
         };
         let cx = self.shared.cx(&slot, owner, cancel);
         let _noted = (request.kind == LkKind::Posix).then(|| client.waits_for(owner, request.file.gfid, cx.request));
-        self.shared.root().lk(&cx, request).await
+        self.heed(self.shared.root().lk(&cx, request).await)
     }
 
     /// Releases what `owner` holds of `range`; nothing held is no error.
@@ -152,7 +169,7 @@ impl File {
     pub async fn unlock(&self, owner: &LkOwner, kind: LkKind, range: ByteRange) -> FopResult<()> {
         let range = ranged(LkType::Unlock, range);
         let request = LkReq { file: self.id(), command: LkCommand::Set, kind, range, xdata: Xdata::EMPTY };
-        self.shared.ask::<fop::Lk>(owner, &request).await.map(drop)
+        self.ask::<fop::Lk>(owner, &request).await.map(drop)
     }
 
     /// The first lock in the way of `lock` for `owner`, with its holder's process, if there is one.
@@ -162,7 +179,7 @@ impl File {
     pub async fn test(&self, owner: &LkOwner, lock: Lock) -> FopResult<Option<LkRange>> {
         let command = LkCommand::Get;
         let request = LkReq { file: self.id(), command, kind: lock.kind, range: lock.asked(), xdata: Xdata::EMPTY };
-        let found = self.shared.ask::<fop::Lk>(owner, &request).await?.range;
+        let found = self.ask::<fop::Lk>(owner, &request).await?.range;
         Ok((found.kind != LkType::Unlock).then_some(found))
     }
 
@@ -172,7 +189,7 @@ impl File {
     /// What the graph answers.
     pub async fn flush(&self, owner: &LkOwner) -> FopResult<()> {
         let request = FlushReq { file: self.id(), xdata: Xdata::EMPTY };
-        self.shared.ask::<fop::Flush>(owner, &request).await.map(drop)
+        self.ask::<fop::Flush>(owner, &request).await.map(drop)
     }
 
     /// Closes the file: every lock taken through it goes.

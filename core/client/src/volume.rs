@@ -42,7 +42,8 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) file: OpenFile,
-    pub(crate) lost: OnceLock<LostBy>,
+    /// Why a lock that was taken through it is gone.
+    pub(crate) lost: OnceLock<String>,
 }
 
 impl Volume {
@@ -88,11 +89,11 @@ impl Volume {
     }
 
     /// Marks files whose locks were taken.
-    pub(crate) fn lose(&self, opens: &[OpenId], why: LostBy) {
+    fn lose(&self, opens: &[OpenId], why: LostBy) {
         let table = self.shared.opens.lock();
         for opened in opens.iter().filter_map(|open| table.get(open)?.upgrade()) {
             // Lost once is lost.
-            let _ = opened.lost.set(why);
+            let _ = opened.lost.set(why.word().to_owned());
         }
     }
 

@@ -1,15 +1,16 @@
 //! The promises of the client library, over a graph in memory.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use brickwork_api::locks::{
-    ClientNotice, DEADLOCKED, Deadlocked, GivenUp, LockNotice, LostBy, PROBE, Probe, RECLAIM_REFUSED,
+    ClientNotice, DEADLOCKED, Deadlocked, GivenUp, LOCK_LOST, LockNotice, LostBy, PROBE, Probe, RECLAIM_REFUSED,
 };
 use brickwork_api::ranges::ByteRange;
 use brickwork_api::{
-    Bytes, Cancel, ClientId, Cx, Errno, Event, FopResult, Gfid, IpcReply, IpcReq, LkKind, LkOwner, LkReply, LkReq,
-    RequestId, Route, Xdata, Xlator, async_trait,
+    Bytes, Cancel, ClientId, Cx, Errno, Event, FopError, FopResult, Gfid, IpcReply, IpcReq, LkKind, LkOwner, LkReply,
+    LkReq, RequestId, Route, Xdata, Xlator, async_trait,
 };
 use brickwork_testkit::{KeepsLocks, MemoryLeaf, TestHost, block_on, poll_once};
 use brickwork_volume::{File, How, Lock, Volume};
@@ -21,6 +22,8 @@ struct Asked {
     seen: Mutex<Vec<IpcReq>>,
     more: Condvar,
     last_lk: Mutex<Option<RequestId>>,
+    /// Every lock call is answered so.
+    lost: AtomicBool,
 }
 
 #[async_trait]
@@ -31,6 +34,10 @@ impl Xlator for Asked {
 
     async fn lk(&self, cx: &Cx, req: &LkReq) -> FopResult<LkReply> {
         *self.last_lk.lock() = Some(cx.request);
+        if self.lost.load(Ordering::SeqCst) {
+            let why = Xdata::EMPTY.with(&LOCK_LOST, "not held".to_owned());
+            return Err(FopError::new(Errno::EIO).with_xdata(why));
+        }
         self.child.lk(cx, req).await
     }
 
@@ -52,7 +59,13 @@ impl Asked {
 
 fn graph() -> Arc<Asked> {
     let child = Arc::new(KeepsLocks::over(Arc::new(MemoryLeaf::new())));
-    Arc::new(Asked { child, seen: Mutex::default(), more: Condvar::new(), last_lk: Mutex::default() })
+    Arc::new(Asked {
+        child,
+        seen: Mutex::default(),
+        more: Condvar::new(),
+        last_lk: Mutex::default(),
+        lost: AtomicBool::new(false),
+    })
 }
 
 fn volume(graph: &Arc<Asked>) -> Volume {
@@ -180,7 +193,19 @@ fn a_file_hears_that_its_lock_was_taken() {
     volume.hear(&event(ClientId::random()));
     assert_eq!(file.lost(), None, "that was another client's");
     volume.hear(&event(volume.client().id()));
-    assert_eq!((file.lost(), other.lost()), (Some(LostBy::Expiry), None));
+    assert_eq!((file.lost(), other.lost()), (Some(LostBy::Expiry.word()), None));
+}
+
+#[test]
+fn a_file_hears_by_an_answer_that_its_lock_was_taken() {
+    let graph = graph();
+    let volume = volume(&graph);
+    let file = block_on(volume.create("x", 0o600)).unwrap();
+    assert_eq!(try_lock(&file, "a"), Ok(()));
+    assert_eq!(file.lost(), None);
+    graph.lost.store(true, Ordering::SeqCst);
+    assert_eq!(try_lock(&file, "a"), Err(Errno::EIO));
+    assert_eq!(file.lost(), Some("not held"));
 }
 
 #[test]

@@ -189,8 +189,12 @@ impl Control {
 }
 
 impl Table {
-    /// The file of `whose`, with one more call under way.
+    /// The file of `whose`, with one more call under way. One that has lost a lock is good for nothing, and forgotten.
     fn used(&mut self, whose: &Whose) -> Option<Arc<File>> {
+        if self.files.get(whose)?.file.lost().is_some() {
+            self.remove(whose);
+            return None;
+        }
         let held = self.files.get_mut(whose)?;
         held.users += 1;
         Some(held.file.clone())
@@ -258,7 +262,7 @@ struct Using<'a> {
 }
 
 impl Using<'_> {
-    /// Ends the call; a file through which nothing is held is closed.
+    /// Ends the call; a file through which nothing is held any more is closed.
     async fn end(self) {
         let idle = {
             let mut table = self.control.table.lock();
@@ -266,7 +270,7 @@ impl Using<'_> {
             match table.files.get_mut(&self.whose).filter(|held| held.file.id().open == open) {
                 Some(held) => {
                     held.users -= 1;
-                    let idle = held.users == 0 && held.locks.is_empty();
+                    let idle = held.users == 0 && (held.locks.is_empty() || held.file.lost().is_some());
                     if idle { table.remove(&self.whose) } else { None }
                 }
                 None => None,
