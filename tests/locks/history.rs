@@ -1,11 +1,22 @@
 //! What lockers tell of locks that were granted, waited for, interrupted and killed holds together.
 
-use brickwork_check::verdict::Rules;
+use brickwork_check::history::History;
+use brickwork_check::verdict::{Figures, Rules};
 
 use crate::common::brick::Brick;
 use crate::common::{Mounted, Random, can_mount, rounds};
 use crate::locker::{Load, Lockers};
 use crate::proxy::{Fault, Proxy};
+
+/// Fails with all that is unlawful in `history`; returns what there was to be checked.
+#[track_caller]
+pub fn expect_lawful(history: &History, rules: &Rules) -> Figures {
+    let verdict = history.check(rules);
+    let report = verdict.report(history);
+    eprint!("{report}");
+    assert!(verdict.holds(), "the laws of locks were violated:\n{report}");
+    verdict.figures
+}
 
 /// The control: what others find is not the fault of the lockers or of the checker.
 #[test]

@@ -209,12 +209,7 @@ impl Lockers {
     #[track_caller]
     pub fn expect_lawful(mut self, rules: &Rules) -> Figures {
         self.end();
-        let history = self.history();
-        let verdict = history.check(rules);
-        let report = verdict.report(&history);
-        eprint!("{report}");
-        assert!(verdict.holds(), "the laws of locks were violated:\n{report}");
-        verdict.figures
+        crate::history::expect_lawful(&self.history(), rules)
     }
 
     fn end(&mut self) {
