@@ -170,10 +170,10 @@ impl Store {
             }
             Record::BetweenUnlock(lk) => drop(self.between_unlock(&mut self.shard(lk.gfid), lk, news)),
             Record::BetweenCancel(gfid, id) => drop(self.between_cancel(&mut self.shard(*gfid), *gfid, *id, news)),
-            Record::BetweenHeld(lk) => {
+            Record::BetweenHeld(lk, id) => {
                 let (_, request) = self.between_request(lk);
-                self.between(&mut self.shard(lk.gfid), lk.gfid, |between, ids| {
-                    between.restore(&lk.domain, XlatorLock { id: ids.next(), request });
+                self.between(&mut self.shard(lk.gfid), lk.gfid, |between, _| {
+                    between.restore(&lk.domain, XlatorLock { id: *id, request });
                 });
             }
             Record::BetweenWaiting(lk, id) => {
@@ -196,7 +196,7 @@ impl Store {
     pub(crate) fn snapshot_between(&self, gfid: Gfid, shard: &Shard, write: &mut dyn FnMut(&Record)) {
         let Some(between) = shard.inode(gfid).and_then(|inode| inode.between()) else { return };
         for (domain, lock) in between.locks() {
-            self.write_between(gfid, domain, &lock.request, write, Record::BetweenHeld);
+            self.write_between(gfid, domain, &lock.request, write, |lk| Record::BetweenHeld(lk, lock.id));
         }
         for (domain, waiter) in between.waiters() {
             let asked = self.waits.with(waiter.id, |one| one.asked).flatten();
@@ -215,9 +215,6 @@ impl Store {
         record: impl FnOnce(BetweenLk) -> Record,
     ) {
         let owner = self.clients.owner(request.owner);
-        if !owner.client.is_remote() {
-            return;
-        }
         let (client, owner, domain) = (owner.client.id, owner.name.clone(), domain.to_owned());
         let Request { scope, mode, tag, .. } = request.clone();
         write(&record(BetweenLk { gfid, client, owner, domain, scope, mode, tag, asked: None }));
@@ -275,7 +272,7 @@ impl Brick {
             return Ok(());
         }
         let waits = match command {
-            XlatorLkCommand::Unlock => return self.between_release(&client, asks).await,
+            XlatorLkCommand::Unlock => return self.between_release(asks).await,
             XlatorLkCommand::TryLock => false,
             XlatorLkCommand::Lock => true,
         };
@@ -296,15 +293,15 @@ impl Brick {
             self.expire_between(shard, held, &asks, news);
             if !waits {
                 let set = self.store.between_set(shard, &asks, domains, news).map(|()| None).map_err(refusal);
-                let record = (set.is_ok() && client.is_remote()).then_some(Record::BetweenSet(asks));
+                let record = set.is_ok().then_some(Record::BetweenSet(asks));
                 return (set, record);
             }
             let id = self.store.waits.next();
             let (call, heard) = oneshot::channel();
             match self.store.between_wait(shard, &asks, id, Some(call), domains, news) {
                 Err(refused) => (Err(refusal(refused)), None),
-                Ok(true) => (Ok(None), client.is_remote().then_some(Record::BetweenSet(asks))),
-                Ok(false) => (Ok(Some((id, heard))), client.is_remote().then_some(Record::BetweenWait(asks, id))),
+                Ok(true) => (Ok(None), Some(Record::BetweenSet(asks))),
+                Ok(false) => (Ok(Some((id, heard))), Some(Record::BetweenWait(asks, id))),
             }
         });
         match begun? {
@@ -316,10 +313,10 @@ impl Brick {
         }
     }
 
-    async fn between_release(&self, client: &Client, asks: BetweenLk) -> FopResult<()> {
+    async fn between_release(&self, asks: BetweenLk) -> FopResult<()> {
         let (found, place) = self.change(asks.gfid, |shard, _, news| {
             let found = self.store.between_unlock(shard, &asks, news);
-            (found, (found && client.is_remote()).then_some(Record::BetweenUnlock(asks)))
+            (found, found.then_some(Record::BetweenUnlock(asks)))
         });
         if !found {
             return Err(FopError::new(Errno::EINVAL).doing("releasing a lock between xlators that is not held"));
@@ -403,9 +400,8 @@ impl Brick {
 pub(crate) fn end_wait(brick: &Brick, gfid: Gfid, id: WaiterId, outcome: Outcome) -> bool {
     let (ended, _) = brick.change(gfid, |shard, _, news| {
         let Some(waiting) = brick.store.between_cancel(shard, gfid, id, news) else { return (false, None) };
-        let remote = waiting.client.is_remote();
         news.answered.extend(waiting.call.map(|call| (call, outcome)));
-        (true, remote.then_some(Record::BetweenCancel(gfid, id)))
+        (true, Some(Record::BetweenCancel(gfid, id)))
     });
     ended
 }

@@ -15,11 +15,11 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::clients::Client;
-use crate::journal::{Held, Ledger, Past};
+use crate::journal::{Held, Holder, Ledger, Past};
 use crate::options::{LockJournal, LocksOptions};
 use crate::record::{Lk, Record};
 use crate::rules::deadlock::find_cycle;
-use crate::rules::grace::Grace;
+use crate::rules::grace::{Grace, Recorded};
 use crate::rules::life::{Life, Presence};
 use crate::rules::lockinfo::LockinfoKey;
 use crate::store::{AllShards, News, Shard, Store};
@@ -128,28 +128,35 @@ impl Brick {
     fn take_up(&self, ledger: &Ledger, past: Past) -> Result<(), String> {
         let now_ms = self.now_ms();
         past.records.iter().for_each(|record| self.store.replay(record));
+        let mut news = News::default();
+        for client in self.store.clients.all().into_iter().filter(|client| !client.is_remote()) {
+            // Of the process that is gone: their locks were written because others' depended on them.
+            self.store.end(client.id, &mut news);
+        }
         for client in self.store.clients.all() {
             let mut person = client.person.lock();
             let Some(attaching) = &person.attaching else { continue };
             let life = Life::restored(attaching.incarnation, attaching.detach_timeout_ms, now_ms);
             person.life = Some(life);
-            client.recorded.store(true, Ordering::Relaxed);
+            client.recorded.store(past.holders.contains_key(&client.id), Ordering::Relaxed);
             self.away.fetch_add(1, Ordering::Relaxed);
             self.timers.at(life.protected_until().unwrap_or(now_ms), Later::Expiry);
         }
-        let mut news = News::default();
         self.store.set_inode_max(u64::from(self.options.load().inode_max));
         self.store.settle(&mut news);
-        if let Some((reason, clients)) = past.lost {
-            let timeout_ms = self.options.load().grace_timeout.0.as_millis() as u64;
+        if let Some(reason) = past.lost {
+            // A client that is cut off trusts its locks for so long.
+            let trusted_ms = past.holders.values().map(|holder| u64::from(holder.detach_timeout_ms)).max().unwrap_or(0);
+            let timeout_ms = trusted_ms.max(self.options.load().grace_timeout.0.as_millis() as u64);
             tracing::warn!(
                 brick = &*self.name,
                 reason = reason.word(),
-                clients = clients.len(),
+                clients = past.holders.len(),
                 timeout_ms,
                 "a grace begins: clients claim their locks, other lock calls wait"
             );
-            let grace = Grace::begin(reason, clients, now_ms, timeout_ms);
+            let recorded = |(client, holder): (&ClientId, &Holder)| Recorded { client: *client, robbed: holder.robbed };
+            let grace = Grace::begin(reason, past.holders.iter().map(recorded), now_ms, timeout_ms);
             self.timers.at(grace.ends_at(), Later::Grace);
             *self.grace.lock() = Some(grace);
             self.in_grace.store(true, Ordering::Release);
@@ -200,7 +207,10 @@ impl Brick {
 
     fn look(&self, later: Later) {
         match later {
-            Later::Expiry => self.expire_contended(),
+            Later::Expiry => {
+                self.expire_contended();
+                self.keep_detached_within_limit();
+            }
             Later::Probe(id, power) => self.probe_again(id, power),
             Later::Grace => self.end_grace_if_over(),
         }
@@ -294,18 +304,30 @@ impl Brick {
         (why, fence): (LostBy, bool),
         news: &mut News,
     ) -> Result<usize, Refused> {
+        let client = &self.store.clients.owner(owner).client.clone();
+        if fence
+            && client.is_remote()
+            && let Err(reason) = self.ledger().rob(client.id)
+        {
+            tracing::error!(brick = &*self.name, client = %client.id, reason, "a lock cannot be taken from its owner");
+            return Err(Refused::Full);
+        }
         let opens = self.store.take(shard, (gfid, kind, owner), range, (why, fence), news)?;
         let owner = self.store.clients.owner(owner);
-        if owner.client.is_remote() {
-            let (client, owner) = (owner.client.id, owner.name.clone());
-            news.place = held.append(&Record::Take { gfid, kind, client, owner, range, why, fence }).max(news.place);
-        }
+        let (client, owner) = (owner.client.id, owner.name.clone());
+        news.place = held.append(&Record::Take { gfid, kind, client, owner, range, why, fence }).max(news.place);
         Ok(opens.len())
     }
 
     /// Grants to whoever waits what was held by clients whose time is up.
     pub(crate) fn expire_contended(&self) {
+        let now_ms = self.now_ms();
         for place in self.store.waits.places() {
+            // Whoever is behind it need not wait for a call that nobody may ever hear of; it asks again at the end.
+            if self.store.waits.with(place.id, |one| one.client.may_expire(now_ms)) == Some(true) {
+                self.end_wait(place.gfid, place.queue, place.id, Outcome::Gone);
+                continue;
+            }
             let Queue::Lk(kind) = place.queue else {
                 self.expire_before_waiter(place.gfid, place.id);
                 continue;
@@ -324,6 +346,10 @@ impl Brick {
 
     /// Whether the wait of `owner` closes a cycle on this brick; then `refuse` is called under every shard.
     pub(crate) fn closes_cycle(&self, owner: OwnerKey) -> bool {
+        // Nobody waits for whom holds nothing and waits for one thing only: so it is in a crowd before one lock.
+        if !self.store.clients.owner(owner).may_be_waited_for() && self.store.waits.of_owner(owner).len() < 2 {
+            return false;
+        }
         let waits_for = &mut |owner: OwnerKey| -> Vec<OwnerKey> {
             let places = self.store.waits.of_owner(owner);
             places
@@ -388,9 +414,8 @@ impl Brick {
         let Queue::Lk(kind) = queue else { return crate::between::end_wait(self, gfid, id, outcome) };
         let (ended, _) = self.change(gfid, |shard, _, news| {
             let Some(waiting) = self.store.cancel(shard, gfid, kind, id, news) else { return (false, None) };
-            let remote = waiting.client.is_remote();
             news.answered.extend(waiting.call.map(|call| (call, outcome)));
-            (true, remote.then_some(Record::Cancel(gfid, kind, id)))
+            (true, Some(Record::Cancel(gfid, kind, id)))
         });
         ended
     }
@@ -469,8 +494,9 @@ impl Brick {
         self.ledger().check()?;
         if client.is_remote() && !client.recorded.load(Ordering::Acquire) {
             let (ledger, id) = (self.ledger().clone(), client.id);
+            let timeout_ms = client.person.lock().life.map_or(0, |life| life.detach_timeout_ms());
             // Once for each client: it waits for the disk.
-            blocking(&*self.host, move || ledger.holds(id)).await??;
+            blocking(&*self.host, move || ledger.holds(id, timeout_ms)).await??;
             client.recorded.store(true, Ordering::Release);
         }
         Ok(())

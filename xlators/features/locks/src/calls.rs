@@ -118,7 +118,7 @@ impl Brick {
         }
         let (done, place) = self.change(asks.gfid, |shard, _, news| {
             let done = self.store.unlock(shard, &asks, news);
-            let record = (done.is_ok() && client.is_remote()).then(|| Record::Unlock(asks.clone()));
+            let record = done.is_ok().then(|| Record::Unlock(asks.clone()));
             (done, record)
         });
         done.map_err(|refused| refusal(&refused))?;
@@ -145,6 +145,7 @@ impl Brick {
         if let Some(place) = asks.asked.and_then(|asked| self.store.waits.find(client.id, asked)) {
             let (call, heard) = oneshot::channel();
             if self.store.waits.adopt(place.id, call) {
+                self.waits_on(asks.gfid, asks.kind, place.id);
                 return Ok(Begun::Waits(place.id, heard));
             }
             if client.answered(asks.asked).is_some() {
@@ -158,10 +159,10 @@ impl Brick {
             }
             self.expire(shard, held, &asks, owner, news);
             if waits {
-                self.begin_wait(client, shard, asks.clone(), news)
+                self.begin_wait(shard, asks.clone(), news)
             } else {
                 let set = self.store.set(shard, &asks, news);
-                let record = (set.is_ok() && client.is_remote()).then(|| Record::Set(asks.clone()));
+                let record = set.is_ok().then(|| Record::Set(asks.clone()));
                 (set.map(|()| Begun::Done(None)).map_err(|refused| refusal(&refused)), record)
             }
         });
@@ -180,7 +181,6 @@ impl Brick {
 
     fn begin_wait(
         &self,
-        client: &Client,
         shard: &mut crate::store::Shard,
         asks: Lk,
         news: &mut crate::store::News,
@@ -191,7 +191,7 @@ impl Brick {
             Ok(granted) => granted,
             Err(refused) => return (Err(refusal(&refused)), None),
         };
-        let record = client.is_remote().then(|| if granted { Record::Set(asks) } else { Record::Wait(asks, id) });
+        let record = Some(if granted { Record::Set(asks) } else { Record::Wait(asks, id) });
         (Ok(if granted { Begun::Done(None) } else { Begun::Waits(id, heard) }), record)
     }
 

@@ -198,6 +198,21 @@ impl Client {
 pub(crate) struct Owner {
     pub(crate) client: Arc<Client>,
     pub(crate) name: LkOwner,
+    /// Its locks of applications; somewhat more, as those of its client.
+    held: AtomicI64,
+}
+
+impl Owner {
+    /// Counts its locks, and those of its client.
+    pub(crate) fn count(&self, more: i64) {
+        self.held.fetch_add(more, Ordering::Relaxed);
+        self.client.held.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// Whether it may hold a lock.
+    pub(crate) fn may_be_waited_for(&self) -> bool {
+        self.held.load(Ordering::Relaxed) > 0
+    }
 }
 
 /// All clients, and the owners in them by their short keys.
@@ -284,7 +299,7 @@ impl Clients {
         if let Some(key) = known.get(owner) {
             return *key;
         }
-        let entry = Arc::new(Owner { client: client.clone(), name: owner.clone() });
+        let entry = Arc::new(Owner { client: client.clone(), name: owner.clone(), held: AtomicI64::new(0) });
         let mut keys = self.owners.write();
         let key = match keys.free.pop() {
             Some(key) => {

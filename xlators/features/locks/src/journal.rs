@@ -6,7 +6,7 @@
 //!
 //! When it cannot be written, locks are refused until a snapshot has mended it: what is in memory is right.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,13 +27,18 @@ use crate::rules::grace::Reason;
 const LOCKS: &str = "journal";
 const CLIENTS: &str = "clients";
 
+/// A client of which nothing is known.
+const NOBODY: Holder = Holder { detach_timeout_ms: 0, robbed: false };
+
 /// What a start found.
 #[derive(Debug, Default)]
 pub(crate) struct Past {
     /// The changes that the process before this one wrote down, in their order; none when they are not to be trusted.
     pub(crate) records: Vec<Record>,
-    /// Why the locks of these clients are not known: they have to claim them.
-    pub(crate) lost: Option<(Reason, BTreeSet<ClientId>)>,
+    /// The clients that may hold locks.
+    pub(crate) holders: BTreeMap<ClientId, Holder>,
+    /// Why their locks are not known: they have to claim them.
+    pub(crate) lost: Option<Reason>,
 }
 
 /// The journal of the locks.
@@ -63,12 +68,21 @@ pub(crate) struct Still<'l> {
 /// The clients that may hold locks, on the disk.
 struct Holders {
     journal: Journal,
-    clients: BTreeSet<ClientId>,
+    clients: BTreeMap<ClientId, Holder>,
+}
+
+/// A client that may hold locks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Holder {
+    /// For how long it trusts its locks when it is cut off, in milliseconds.
+    pub(crate) detach_timeout_ms: u32,
+    /// A lock was taken from it, and it has not answered for that by a claim.
+    pub(crate) robbed: bool,
 }
 
 #[derive(Serialize, Deserialize)]
 enum HolderRecord {
-    Holds(ClientId),
+    Holds(ClientId, Holder),
     Gone(ClientId),
 }
 
@@ -100,7 +114,7 @@ impl Ledger {
             LockJournal::Process => open(&folder.join(LOCKS), Mode::Process)?,
             LockJournal::Disk => open(&folder.join(LOCKS), Mode::Disk)?,
         };
-        let lost = lost.filter(|_| !known.is_empty()).map(|why| (why, known));
+        let lost = lost.filter(|_| !known.is_empty());
         let ledger = Ledger {
             kind,
             journal: RwLock::new(journal.map(Arc::new)),
@@ -109,7 +123,7 @@ impl Ledger {
             due: AtomicBool::new(false),
             wants: Notify::new(),
         };
-        Ok((ledger, Past { records, lost }))
+        Ok((ledger, Past { records, holders: known, lost }))
     }
 
     /// Refuses while the journal cannot be written.
@@ -153,12 +167,37 @@ impl Ledger {
     ///
     /// # Errors
     /// `ENOLCK`: it must hold none.
-    pub(crate) fn holds(&self, client: ClientId) -> FopResult<()> {
+    pub(crate) fn holds(&self, client: ClientId, detach_timeout_ms: u32) -> FopResult<()> {
+        let set = self.set_holder(client, |_| Holder { detach_timeout_ms, robbed: false });
+        set.map_err(|error| {
+            FopError::new(Errno::ENOLCK).doing("writing down that a client holds locks").with("reason", error)
+        })
+    }
+
+    /// Notes, before a lock is taken from a client, that its claims are not to be believed until it has heard of that.
+    /// Blocks for the disk, once until [`Ledger::forgive`].
+    ///
+    /// # Errors
+    /// For people: nothing may be taken from it.
+    pub(crate) fn rob(&self, client: ClientId) -> Result<(), String> {
+        self.set_holder(client, |holder| Holder { robbed: true, ..holder.unwrap_or(NOBODY) })
+    }
+
+    /// Notes that a client has heard what was taken from it.
+    pub(crate) fn forgive(&self, client: ClientId) {
+        let Some(holders) = &self.holders else { return };
+        let robbed = holders.lock().clients.get(&client).is_some_and(|holder| holder.robbed);
+        let forgiven = |holder: Option<Holder>| Holder { robbed: false, ..holder.unwrap_or(NOBODY) };
+        if robbed && let Err(error) = self.set_holder(client, forgiven) {
+            warn!(%client, error, "a client that lost locks and knows it stays on the record of those who do not");
+        }
+    }
+
+    fn set_holder(&self, client: ClientId, as_of: impl FnOnce(Option<Holder>) -> Holder) -> Result<(), String> {
         let Some(holders) = &self.holders else { return Ok(()) };
-        let refused = |why: &dyn std::fmt::Display| {
-            FopError::new(Errno::ENOLCK).doing("writing down that a client holds locks").with("reason", why)
-        };
-        holders.lock().add(client).map_err(|error| refused(&error))
+        let mut holders = holders.lock();
+        let holder = as_of(holders.clients.get(&client).copied());
+        holders.set(client, holder)
     }
 
     /// Takes a client off the record; it may come off later when the disk refuses.
@@ -280,10 +319,10 @@ impl Holders {
         if let Some(damage) = &opened.damage {
             error!(folder = %folder.display(), %damage, "the record of clients with locks is damaged; those after the damage are missed");
         }
-        let mut clients = BTreeSet::new();
+        let mut clients = BTreeMap::new();
         for record in opened.records.iter() {
             match decode(record).map_err(|error| format!("{}: {error}", folder.display()))? {
-                HolderRecord::Holds(client) => clients.insert(client),
+                HolderRecord::Holds(client, holder) => clients.insert(client, holder),
                 HolderRecord::Gone(client) => clients.remove(&client),
             };
         }
@@ -292,19 +331,17 @@ impl Holders {
         Ok(holders)
     }
 
-    fn add(&mut self, client: ClientId) -> Result<(), String> {
-        if !self.clients.insert(client) {
+    fn set(&mut self, client: ClientId, holder: Holder) -> Result<(), String> {
+        if self.clients.get(&client) == Some(&holder) {
             return Ok(());
         }
-        let written = self.write(&HolderRecord::Holds(client));
-        if written.is_err() {
-            self.clients.remove(&client);
-        }
-        written
+        self.write(&HolderRecord::Holds(client, holder))?;
+        self.clients.insert(client, holder);
+        Ok(())
     }
 
     fn remove(&mut self, client: ClientId) {
-        if self.clients.remove(&client)
+        if self.clients.remove(&client).is_some()
             && let Err(error) = self.write(&HolderRecord::Gone(client))
         {
             warn!(%client, error, "a client without locks stays on the record of those with locks");
@@ -319,7 +356,8 @@ impl Holders {
 
     fn rotate(&self) -> Result<(), String> {
         let write = |snapshot: &mut brickwork_journal::Snapshot<'_, '_>| {
-            self.clients.iter().try_for_each(|client| snapshot.write(&encode(&HolderRecord::Holds(*client))))
+            let mut holders = self.clients.iter();
+            holders.try_for_each(|(client, holder)| snapshot.write(&encode(&HolderRecord::Holds(*client, *holder))))
         };
         self.journal.rotate(write).map_err(|error| error.to_string())
     }

@@ -103,7 +103,7 @@ impl Brick {
         let Some(grant) = client.answered(Some(asked)) else { return };
         self.change(grant.gfid, |shard, _, news| {
             let undone = self.store.undo(shard, &client, asked, news);
-            ((), (undone && client.is_remote()).then_some(Record::Undo(grant.gfid, id, asked)))
+            ((), undone.then_some(Record::Undo(grant.gfid, id, asked)))
         });
     }
 
@@ -144,6 +144,9 @@ impl Brick {
             verdicts.push(verdict);
             place = place.max(written);
         }
+        if claims.complete {
+            self.ledger().forgive(id);
+        }
         if claims.complete && self.in_grace.load(Ordering::Acquire) {
             if let Some(grace) = self.grace.lock().as_mut() {
                 grace.complete(id);
@@ -155,7 +158,7 @@ impl Brick {
     }
 
     /// Takes their locks from the clients that are away longest while all of those hold more than `detached-locks-max`.
-    fn keep_detached_within_limit(&self) {
+    pub(crate) fn keep_detached_within_limit(&self) {
         let (max, now_ms) = (u64::from(self.options.load().detached_max), self.now_ms());
         if self.store.held() <= max {
             return;
@@ -188,12 +191,13 @@ impl Brick {
     async fn judge(&self, client: &Client, claim: &Claim) -> FopResult<(Verdict, Option<u64>)> {
         let key = self.store.clients.key(&self.store.clients.of(client.id), &claim.owner);
         let ranges = claim.ranges.iter().map(claimed_range).collect::<FopResult<Vec<_>>>()?;
-        let grace = self.grace_for(client.id);
-        if grace == GraceFor::This {
+        if self.grace_for(client.id) == GraceFor::This {
             self.admit(client, false).await?;
         }
         Ok(self.change(claim.gfid, |shard, held, news| {
-            let mut got = 0;
+            // Looked at under the shard: what is taken here after the end of a grace is taken after us.
+            let grace = self.grace_for(client.id);
+            let (mut got, mut lost) = (0, false);
             for (range, mode, pid) in &ranges {
                 let table = shard.inode(claim.gfid).and_then(|inode| inode.table(claim.kind));
                 let is_held = table.is_some_and(|table| covers(table, key, *range, *mode));
@@ -207,9 +211,8 @@ impl Brick {
                         got += 1;
                     }
                     ClaimDecision::Grant | ClaimDecision::Lost => {
-                        self.store.fences.put(client.id, claim.open, LostBy::Expiry);
-                        let record = Record::Fence { client: client.id, open: claim.open, why: LostBy::Expiry };
-                        return (Verdict::Lost, Some(record));
+                        lost = true;
+                        break;
                     }
                 }
             }
@@ -218,7 +221,11 @@ impl Brick {
             {
                 grace.reclaimed(client.id, got, self.now_ms());
             }
-            (Verdict::Held, None)
+            if !lost {
+                return (Verdict::Held, None);
+            }
+            self.store.fences.put(client.id, claim.open, LostBy::Expiry);
+            (Verdict::Lost, Some(Record::Fence { client: client.id, open: claim.open, why: LostBy::Expiry }))
         }))
     }
 }

@@ -25,33 +25,39 @@ impl Brick {
         self.admit(client, false).await?;
         let owner = self.store.clients.key(client, &asks.owner);
         let namesakes = self.namesakes(client, &asks);
-        let grace = self.grace_for(client.id);
         let (done, place) = self.change(asks.gfid, |shard, _, news| {
+            // Looked at under the shard: what is taken here after the end of a grace is taken after us.
+            let grace = self.grace_for(client.id);
             let (found, from) = self.found(shard, &asks, owner, &namesakes);
             match self.rules().decide(Reclaim { grace, ..found }) {
                 Decision::Refuse(why) => (Err(refused(why.word())), None),
                 Decision::TakeOver => match from {
-                    Some((key, name)) if self.store.hand_over(shard, key, &asks, news) => {
-                        let written = client.is_remote();
+                    Some((key, name)) if self.rob(name) && self.store.hand_over(shard, key, &asks, news) => {
                         let record = Record::HandOver { from: (name, asks.owner.clone()), to: asks.clone() };
-                        (Ok(()), written.then_some(record))
+                        (Ok(()), Some(record))
                     }
                     _ => (Err(refused(reclaim::Why::NoRecord.word())), None),
                 },
                 Decision::Grant => match self.store.set(shard, &asks, news) {
-                    Ok(()) => (Ok(()), client.is_remote().then(|| Record::Set(asks.clone()))),
+                    Ok(()) => (Ok(()), Some(Record::Set(asks.clone()))),
                     Err(Refused::Conflict(_)) => (Err(refused(reclaim::Why::Conflict.word())), None),
                     Err(full @ Refused::Full) => (Err(crate::calls::refusal(&full)), None),
                 },
             }
         });
         done?;
-        if grace == GraceFor::This
-            && let Some(grace) = self.grace.lock().as_mut()
-        {
+        if let Some(grace) = self.grace.lock().as_mut() {
             grace.reclaimed(client.id, 1, self.now_ms());
         }
         self.ledger().settle(place).await
+    }
+
+    fn rob(&self, client: ClientId) -> bool {
+        let robbed = self.ledger().rob(client);
+        if let Err(reason) = &robbed {
+            tracing::error!(brick = &*self.name, %client, reason, "a lock cannot be taken from its owner");
+        }
+        robbed.is_ok()
     }
 
     fn rules(&self) -> Rules {

@@ -9,7 +9,7 @@ use brickwork_api::{ClientId, Gfid, LkKind, LkOwner, OpenId};
 use serde::{Deserialize, Serialize};
 
 use crate::between::BetweenLk;
-use crate::table::{Mode, Tag, WaiterId};
+use crate::table::{LockId, Mode, Tag, WaiterId};
 
 /// One request of a client: its slot and sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -69,8 +69,10 @@ pub(crate) enum Record {
     HandOver { from: (ClientId, LkOwner), to: Lk },
     /// An open is good for its release only.
     Fence { client: ClientId, open: OpenId, why: LostBy },
+    /// The next number of a lock in a shard.
+    Ids { shard: u32, next: u64 },
     /// A lock of a snapshot.
-    Held(Lk),
+    Held(Lk, LockId),
     /// A waiter of a snapshot, and what its owner held in the range when it began to wait.
     Waiting(Lk, WaiterId, Vec<(ByteRange, Mode)>),
     /// A remembered answer of a snapshot; what was held in its place before.
@@ -84,7 +86,7 @@ pub(crate) enum Record {
     /// A call of an xlator leaves the queue.
     BetweenCancel(Gfid, WaiterId),
     /// A lock between xlators of a snapshot.
-    BetweenHeld(BetweenLk),
+    BetweenHeld(BetweenLk, LockId),
     /// A waiter for one of a snapshot.
     BetweenWaiting(BetweenLk, WaiterId),
     /// A remembered answer about one of a snapshot.

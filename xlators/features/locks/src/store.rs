@@ -38,7 +38,6 @@ pub(crate) struct Store {
     pub(crate) clients: Clients,
     pub(crate) waits: Waits,
     pub(crate) fences: Fences,
-    ids: Ids,
     inode_max: AtomicU64,
     held: AtomicI64,
     /// Keys of owners that were in use after the last sweep.
@@ -46,12 +45,19 @@ pub(crate) struct Store {
 }
 
 /// Some of the objects.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Shard {
     inodes: HashMap<Gfid, Box<Inode>>,
+    /// Of its own, so that a restart, which knows the order in each shard, gives the same numbers.
+    ids: Ids,
 }
 
 impl Shard {
+    fn new(number: u64) -> Shard {
+        // From 1 on: 0 is no lock.
+        Shard { inodes: HashMap::new(), ids: Ids::new(number + 1, SHARDS as u64) }
+    }
+
     /// What is locked on an object, if anything is.
     pub(crate) fn inode(&self, gfid: Gfid) -> Option<&Inode> {
         self.inodes.get(&gfid).map(|inode| &**inode)
@@ -89,11 +95,10 @@ impl News {
 impl Store {
     pub(crate) fn new(inode_max: u64) -> Store {
         Store {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            shards: (0..SHARDS as u64).map(|number| Mutex::new(Shard::new(number))).collect(),
             clients: Clients::default(),
             waits: Waits::default(),
             fences: Fences::default(),
-            ids: Ids::default(),
             inode_max: AtomicU64::new(inode_max),
             held: AtomicI64::new(0),
             swept: AtomicU64::new(0),
@@ -150,7 +155,7 @@ impl Store {
             (result, held(table) - before)
         });
         if more != 0 {
-            self.clients.owner(owner).client.held.fetch_add(more, Ordering::Relaxed);
+            self.clients.owner(owner).count(more);
         }
         result
     }
@@ -167,7 +172,7 @@ impl Store {
         let inode = shard.inodes.entry(gfid).or_default();
         let table = inode.table_mut(kind);
         let before = table.len() as i64;
-        let result = act(table, &self.ids, max);
+        let result = act(table, &shard.ids, max);
         self.held.fetch_add(table.len() as i64 - before, Ordering::Relaxed);
         if inode.is_empty() {
             shard.inodes.remove(&gfid);
@@ -178,7 +183,7 @@ impl Store {
     /// Changes the locks between xlators of an object.
     pub(crate) fn between<T>(&self, shard: &mut Shard, gfid: Gfid, act: impl FnOnce(&mut XlatorLocks, &Ids) -> T) -> T {
         let inode = shard.inodes.entry(gfid).or_default();
-        let result = act(inode.between_mut(), &self.ids);
+        let result = act(inode.between_mut(), &shard.ids);
         if inode.is_empty() {
             shard.inodes.remove(&gfid);
         }
@@ -357,8 +362,11 @@ impl Store {
             table.hand_over(from, ask.range, ask.mode, ask.owner, &ask.tag)
         });
         let Some(old) = handed else { return false };
-        self.clients.owner(from).client.held.fetch_sub(1, Ordering::Relaxed);
-        client.held.fetch_add(1, Ordering::Relaxed);
+        self.clients.owner(from).count(-1);
+        self.clients.owner(ask.owner).count(1);
+        // Somebody of the new owner may have waited for what it has now.
+        let effects = self.change(shard, to.gfid, to.kind, |table, ids, max| table.settle(ids, max));
+        self.moved_up(to.gfid, to.kind, effects, news);
         self.lost(to.gfid, to.kind, from, &[old], (LostBy::Reclaim, true), news);
         self.took(&client, to, ask.owner, Before::new());
         true
@@ -446,7 +454,7 @@ impl Store {
         let Released { locks, waiters, effects } = released;
         for lock in &locks {
             let owner = self.clients.owner(lock.owner);
-            owner.client.held.fetch_sub(1, Ordering::Relaxed);
+            owner.count(-1);
             owner.client.forget_grants(gfid, kind, lock.owner);
         }
         for waiter in &waiters {
@@ -460,7 +468,7 @@ impl Store {
         for Waiter { id, ask } in effects.granted {
             let Some(waiting) = self.waits.take(id) else { continue };
             // One at most: it may have been joined to another.
-            waiting.client.held.fetch_add(1, Ordering::Relaxed);
+            self.clients.owner(waiting.owner).count(1);
             if let Some(Asked { slot, sequence }) = waiting.asked {
                 let Ask { owner, range, mode, .. } = ask;
                 let before = waiting.before;
@@ -630,10 +638,15 @@ impl Store {
             Record::Fence { client, open, why } => {
                 self.fences.put(*client, *open, *why);
             }
-            Record::Held(lk) => {
+            Record::Ids { shard, next } => {
+                if let Some(shard) = self.shards.get(*shard as usize) {
+                    shard.lock().ids = Ids::new(*next, SHARDS as u64);
+                }
+            }
+            Record::Held(lk, id) => {
                 let (_, Ask { owner, range, mode, tag }) = self.ask(lk);
-                self.change_of(&mut self.shard(lk.gfid), (lk.gfid, lk.kind, owner), |table, ids, _| {
-                    table.restore(Lock { id: ids.next(), owner, range, mode, tag });
+                self.change_of(&mut self.shard(lk.gfid), (lk.gfid, lk.kind, owner), |table, _, _| {
+                    table.restore(Lock { id: *id, owner, range, mode, tag });
                 });
             }
             Record::Waiting(lk, id, before) => {
@@ -677,6 +690,9 @@ impl Store {
     /// The shortest history of the present state. Nothing may change meanwhile.
     pub(crate) fn snapshot(&self, write: &mut dyn FnMut(&Record)) {
         write(&Record::InodeMax(self.inode_max()));
+        for (number, shard) in self.shards().enumerate() {
+            write(&Record::Ids { shard: number as u32, next: shard.ids.upcoming() });
+        }
         let clients = self.clients.all();
         for client in &clients {
             let attaching = client.person.lock().attaching.clone();
@@ -688,7 +704,7 @@ impl Store {
                 self.snapshot_between(gfid, &shard, write);
             }
         }
-        for client in clients.iter().filter(|client| client.is_remote()) {
+        for client in &clients {
             for (slot, one) in client.answers() {
                 write(&self.answered(client, slot, one));
             }
@@ -718,11 +734,10 @@ impl Store {
 
     fn snapshot_table(&self, gfid: Gfid, kind: LkKind, table: Option<&Table>, write: &mut dyn FnMut(&Record)) {
         let Some(table) = table else { return };
-        let is_remote = |owner: OwnerKey| self.clients.owner(owner).client.is_remote();
-        for Lock { owner, range, mode, tag, .. } in table.locks().filter(|lock| is_remote(lock.owner)) {
-            write(&Record::Held(self.named(gfid, kind, owner, range, mode, tag)));
+        for Lock { id, owner, range, mode, tag } in table.locks() {
+            write(&Record::Held(self.named(gfid, kind, owner, range, mode, tag), id));
         }
-        for Waiter { id, ask } in table.waiters().filter(|waiter| is_remote(waiter.ask.owner)) {
+        for Waiter { id, ask } in table.waiters() {
             let mut lk = self.named(gfid, kind, ask.owner, ask.range, ask.mode, ask.tag);
             let (asked, before) = self.waits.with(*id, |one| (one.asked, one.before.to_vec())).unwrap_or_default();
             lk.asked = asked;

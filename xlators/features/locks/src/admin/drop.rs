@@ -133,24 +133,22 @@ fn take_one(
         }
         Found::Waiter(kind, id) => {
             let waiting = brick.store.cancel(shard, row.gfid, *kind, *id, news)?;
-            let remote = waiting.client.is_remote();
             news.answered.extend(waiting.call.map(|call| (call, Outcome::Deadlock)));
-            remote.then(|| held.append(&Record::Cancel(row.gfid, *kind, *id))).flatten()
+            held.append(&Record::Cancel(row.gfid, *kind, *id))
         }
         Found::Between(id, request) => {
             brick.store.between_take(shard, row.gfid, *id, news)?;
             let owner = brick.store.clients.owner(request.owner);
             let Request { scope, mode, tag, .. } = request.clone();
-            let (client, owner, remote) = (owner.client.id, owner.name.clone(), owner.client.is_remote());
+            let (client, owner) = (owner.client.id, owner.name.clone());
             let domain = row.domain.clone().unwrap_or_default();
             let lk = BetweenLk { gfid: row.gfid, client, owner, domain, scope, mode, tag, asked: None };
-            remote.then(|| held.append(&Record::BetweenUnlock(lk))).flatten()
+            held.append(&Record::BetweenUnlock(lk))
         }
         Found::BetweenWaiter(id) => {
             let waiting = brick.store.between_cancel(shard, row.gfid, *id, news)?;
-            let remote = waiting.client.is_remote();
             news.answered.extend(waiting.call.map(|call| (call, Outcome::Deadlock)));
-            remote.then(|| held.append(&Record::BetweenCancel(row.gfid, *id))).flatten()
+            held.append(&Record::BetweenCancel(row.gfid, *id))
         }
     }
 }

@@ -42,9 +42,8 @@ pub(super) async fn restore(brick: &Brick, ask: &RestoreAsk) -> FopResult<Restor
     for (index, lk) in taken {
         if !is_open(&still, &ask.locks[index]) {
             brick.change(lk.gfid, |shard, _, news| {
-                let remote = brick.store.clients.of(lk.client).is_remote();
                 let gone = brick.store.unlock(shard, &lk, news).is_ok();
-                ((), (gone && remote).then(|| Record::Unlock(lk.clone())))
+                ((), gone.then(|| Record::Unlock(lk.clone())))
             });
             answer.outcomes[index] = Restored::Gone;
         }

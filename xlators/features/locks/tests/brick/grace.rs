@@ -3,7 +3,7 @@
 use brickwork_api::locks::Verdict;
 use brickwork_api::{Errno, LkType};
 
-use crate::world::{World, claim};
+use crate::world::{PROTECTED, World, claim};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_its_journal_a_brick_waits_for_the_claims_of_those_who_held_locks() {
@@ -74,4 +74,21 @@ async fn a_brick_whose_clients_held_nothing_needs_no_grace() {
     world.end(&one);
     world.lose_the_journal().await;
     assert_eq!(world.locks.status()["in_grace"], false);
+}
+
+/// A client lost its lock by expiry, somebody else took it, and then the journal was lost: whoever claimed first got it, and
+/// that could be the one who had lost it. The record of clients, which is on the disk, now says from whom something was taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_from_whom_a_lock_was_taken_does_not_get_it_back_in_a_grace() {
+    let mut world = World::new(&[]);
+    let (one, other) = (world.client(), world.client());
+    world.request(&one, 1).take(0, 10).await.unwrap();
+    world.detach(&one);
+    tokio::time::sleep(PROTECTED).await;
+    world.request(&other, 2).take(0, 10).await.unwrap();
+    world.lose_the_journal().await;
+    world.attach(&one, 2, None);
+    assert_eq!(world.claim(&one, &[claim(1, &[(LkType::Write, 0, 10)])]).await, [Verdict::Lost]);
+    world.attach(&other, 2, None);
+    assert_eq!(world.claim(&other, &[claim(2, &[(LkType::Write, 0, 10)])]).await, [Verdict::Held]);
 }

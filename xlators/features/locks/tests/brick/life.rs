@@ -1,7 +1,7 @@
 //! Clients that are away, come back, or never do.
 
 use brickwork_api::locks::{LOCK_LOST, LockNotice, LostBy, Verdict};
-use brickwork_api::{Errno, Event, FlushReq, LkType, ReadReq, ReleaseReq, Xdata, Xlator};
+use brickwork_api::{Errno, Event, FlushReq, LkType, ReadReq, ReleaseReq, Xdata};
 
 use crate::world::{FILE, PROTECTED, World, claim};
 

@@ -1,5 +1,6 @@
 //! A brick with locks: calls, clients that come and go, restarts.
 
+mod admin;
 mod grace;
 mod life;
 mod once;

@@ -3,7 +3,7 @@
 use brickwork_api::locks::{RECLAIM_LOCK, RECLAIM_REFUSED};
 use brickwork_api::{
     Errno, GetxattrReq, InodelkReq, LkCommand, LkRange, LkType, SetxattrReq, Target, WriteReq, XattrMode, XattrName,
-    Xdata, Xlator, XlatorLkCommand,
+    Xdata, XlatorLkCommand,
 };
 
 use crate::world::{Call, FILE, PROTECTED, World};
