@@ -55,11 +55,10 @@ async fn a_client_is_meant_by_its_host_or_by_enough_of_its_identity() {
 async fn a_drop_of_what_has_changed_drops_nothing_at_all() {
     let world = World::new(&[]);
     let client = world.client();
-    let (kept, changed) = (world.request(&client, 1), world.request(&client, 2));
-    kept.take(0, 10).await.unwrap();
-    changed.take(20, 30).await.unwrap();
+    world.request(&client, 1).take(0, 10).await.unwrap();
+    world.request(&client, 2).take(20, 30).await.unwrap();
     let seen = list(&world, ListAsk::default()).await.locks;
-    changed.unlock(20, 25).await.unwrap();
+    world.request(&client, 2).unlock(20, 25).await.unwrap();
     let asks = DropAsk { locks: seen.clone(), fence: true, ..DropAsk::default() };
     let answer: DropAnswer = ask(&world, DROP, &asks).await.unwrap();
     let stale = seen.iter().find(|row| row.start == 20).unwrap().id;
