@@ -35,7 +35,7 @@ fn a_volume_is_mounted_by_its_name_and_its_files_are_the_bricks() {
     let line = mounts.lines().find(|line| line.contains(world.path("mnt").to_str().expect("UTF-8"))).expect("ours");
     assert!(line.contains(&format!("fuse.brickwork {}", world.spec("gd1"))), "df shows where it is from: {line}");
     assert_eq!(world.run(["status", "gd1", "--exit-code"]).code, Some(0), "the instance is called as the volume");
-    world.run(["umount", "mnt"]).ok();
+    world.umount("mnt");
     assert!(world.log().contains("volfile fetched"), "{}", world.log());
 }
 
@@ -45,7 +45,7 @@ fn a_client_volfile_is_mounted_as_any_other() {
     world.write("test.vol", &world.client_volfile(""));
     world.mount(&[]).ok();
     std::fs::write(world.path("mnt/f"), "x").expect("write");
-    world.run(["umount", "mnt"]).ok();
+    world.umount("mnt");
     assert!(world.path("brick/f").exists());
 }
 
@@ -54,7 +54,7 @@ fn mount_brickwork_mounts_a_volume_by_its_name() {
     let Some(world) = served() else { return };
     world.helper([&world.spec("gd1"), "mnt", "-o", "rw,wait=5s,log-file=log"]).ok();
     std::fs::write(world.path("mnt/f"), "x").expect("write");
-    world.run(["umount", "mnt"]).ok();
+    world.umount("mnt");
     let missing = world.helper([&world.spec("gd2"), "mnt"]);
     assert_eq!(missing.code, Some(32));
     let first = missing.stderr.lines().next().unwrap_or_default().to_owned();
@@ -86,7 +86,7 @@ fn brick_status_lists_bricks_with_their_clients_and_status_what_runs() {
     assert!(status.contains("brick   healthy   1 brick · 1 client · listening at "), "{status}");
     assert!(status.contains("BRICK  INSTANCE  STATE"), "{status}");
     world.run(["brick", "status", "gd1"]).failed(69, "`gd1` serves no bricks");
-    world.run(["umount", "mnt"]).ok();
+    world.umount("mnt");
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_brick_that_is_gone_is_a_problem_with_what_it_does_and_what_to_do_and_not_wh
     world.serve("").ok();
     assert_eq!(std::fs::read_to_string(world.path("mnt/f")).expect("it waits and goes on"), "before");
     assert_eq!(world.run(["status", "gd1", "--exit-code"]).code, Some(0));
-    world.run(["umount", "mnt"]).ok();
+    world.umount("mnt");
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn a_mount_that_waits_is_there_when_its_brick_is_and_one_that_does_not_fails_at_
     world.serve("").ok();
     assert!(waiting.wait().expect("wait").success());
     assert!(is_mounted(&world.path("mnt")));
-    world.run(["umount", "mnt"]).ok();
+    world.umount("mnt");
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn another_server_is_asked_when_the_first_is_not_there() {
     let Some(world) = served() else { return };
     let spec = format!("unix:/nowhere/sock,{}", world.spec("gd1"));
     world.run(["mount", &spec, "mnt", "--log-file", "log", "--pid-file", "pid"]).ok();
-    world.run(["umount", "mnt"]).ok();
+    world.umount("mnt");
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn what_a_brick_refuses_is_told_with_a_code_of_its_own() {
     assert!(!done.stderr.contains("wrong") && !world.log().contains("password wrong"), "{done:?}");
     world.write("gd1.vol", &world.client_volfile("    option username joe\n    option password right\n"));
     mount(&world, &[]).ok();
-    world.run(["umount", "mnt"]).ok();
+    world.umount("mnt");
 }
 
 /// Writes a certificate that signed itself, and its key, and returns the words of `-o` and the options of a volfile that
@@ -216,7 +216,7 @@ fn a_volfile_is_fetched_over_tls_from_a_brick_that_wants_it_and_foreign_certific
     mount("ssl=on,ssl-ca-list=/nowhere").failed(1, "error[E0205]: TLS cannot be used");
     mount(&words).ok();
     std::fs::write(world.path("mnt/f"), "x").expect("write");
-    world.run(["umount", "mnt"]).ok();
+    world.umount("mnt");
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn sigterm_of_a_brick_ends_it_in_good_order_and_open_files_live_on_in_the_next()
     std::io::Write::write_all(&mut writer.stdin.take().expect("piped"), b"\n").expect("it reads");
     assert!(writer.wait().expect("wait").success(), "the file is open again");
     assert_eq!(std::fs::read_to_string(world.path("brick/f")).expect("read"), "after\n");
-    world.run(["umount", "mnt"]).ok();
+    world.umount("mnt");
 }
 
 #[test]
@@ -277,7 +277,7 @@ fn sighup_of_a_brick_changes_live_options_and_of_its_client_fetches_the_volfile_
     world.write("gd1.vol", &world.client_volfile("    option reconnect-wait 7s\n"));
     world.signal(Signal::HUP);
     world.until("fetched again", || (option("gd1", "b1", "reconnect-wait") == "7s").then_some(()));
-    world.run(["umount", "mnt"]).ok();
+    world.umount("mnt");
 }
 
 #[test]
@@ -301,7 +301,7 @@ fn the_volfiles_of_a_brick_and_its_client_run_as_they_are() {
     world.run(mount.iter().chain(&["--pid-file", "pid", "--log-file", "log"])).ok();
     std::fs::write(world.path("mnt/f"), "x").expect("it serves");
     assert!(world.path("brick/f").exists());
-    world.run(["umount", "mnt"]).ok();
+    world.umount("mnt");
 }
 
 #[test]

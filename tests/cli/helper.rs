@@ -13,7 +13,7 @@ fn a_volume_is_mounted_in_the_background_and_the_exit_code_is_0() {
     assert_eq!(done.ok(), "mount.brickwork: test.vol mounted on mnt.\n");
     std::fs::write(world.path("mnt/f"), "x").expect("it serves");
     assert!(world.log().contains("mounted"), "{}", world.log());
-    world.run(["umount", "mnt"]).ok();
+    world.umount("mnt");
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn sloppy_leaves_out_what_is_unknown_and_says_so() {
     assert!(done.stderr.contains("notice: option `bogus` is unknown and left out\n"), "{done:?}");
     assert!(done.stderr.contains("notice: option `fopen-keep-cache` has no effect: "), "{done:?}");
     done.ok();
-    world.run(["umount", "mnt"]).ok();
+    world.umount("mnt");
 }
 
 #[test]

@@ -15,13 +15,13 @@ fn a_mount_answers_when_the_command_returns_and_its_process_has_ended_when_umoun
     let status = world.run(["status", "test"]).ok();
     assert!(status.contains(concat!(" · version ", env!("CARGO_PKG_VERSION"))), "{status}");
     let process = world.process().expect("it runs");
-    world.run(["umount", "mnt"]).ok();
+    world.umount("mnt");
     assert!(ended(&process) && !is_mounted(&world.path("mnt")));
     assert!(!world.path("pid").exists(), "the pid file is gone");
     assert_eq!(std::fs::read_dir(world.path("run")).expect("list").count(), 0, "the admin socket is gone");
     world.mount(&[]).ok();
     assert_eq!(std::fs::read_to_string(world.path("mnt/f")).expect("read"), "written");
-    world.run(["umount", "mnt"]).ok();
+    world.umount("mnt");
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn what_a_killed_process_left_is_cleared_by_the_next_mount() {
     assert_eq!(std::fs::read(world.path("mnt/f")).expect_err("dead").raw_os_error(), Some(libc::ENOTCONN));
     world.mount(&[]).ok();
     assert_eq!(std::fs::read_to_string(world.path("mnt/f")).expect("read"), "before");
-    world.run(["umount", "mnt"]).ok();
+    world.umount("mnt");
     assert!(!is_mounted(&world.path("mnt")), "nothing dead is beneath");
 }
 
@@ -71,7 +71,7 @@ fn a_dead_mount_is_a_problem_of_status_and_can_be_taken_away() {
     assert!(dead.iter().any(|dead| dead == point.as_str()), "{status}");
     // Whoever names an instance asks about that one.
     world.run(["status", "test"]).failed(69, "error[E0101]: ");
-    world.run(["umount", "mnt"]).ok();
+    world.umount("mnt");
     assert!(!is_mounted(&world.path("mnt")));
 }
 
@@ -82,9 +82,9 @@ fn one_process_mounts_one_graph_at_two_places_and_ends_with_the_second() {
     std::fs::write(world.path("mnt/f"), "here").expect("write");
     assert_eq!(std::fs::read_to_string(world.path("mnt2/f")).expect("read"), "here");
     let process = world.process().expect("it runs");
-    world.run(["umount", "mnt"]).ok();
+    world.umount("mnt");
     assert_eq!(std::fs::read_to_string(world.path("mnt2/f")).expect("the other one serves on"), "here");
-    world.run(["umount", "mnt2"]).ok();
+    world.umount("mnt2");
     assert!(ended(&process));
 }
 
@@ -94,7 +94,7 @@ fn a_mount_through_a_link_is_unmounted_through_it() {
     std::os::unix::fs::symlink("mnt", world.path("link")).expect("a link");
     world.run(["mount", "test.vol", "link", "--pid-file", "pid", "--log-file", "log"]).ok();
     assert!(is_mounted(&world.path("mnt")));
-    world.run(["umount", "link"]).ok();
+    world.umount("link");
     assert!(!is_mounted(&world.path("mnt")));
 }
 
@@ -103,7 +103,7 @@ fn a_brick_is_detached_when_nobody_serves_it() {
     let Some(world) = World::new() else { return };
     world.mount(&[]).ok();
     world.run(["brick", "detach", "brick"]).failed(75, "error[E0141]: `brick` is being served");
-    world.run(["umount", "mnt"]).ok();
+    world.umount("mnt");
     assert!(world.run(["brick", "detach", "brick"]).ok().contains(".brickwork.brick"));
     world.run(["brick", "detach", "brick"]).failed(1, "error[E0140]: `brick` has no marks");
 }
@@ -119,7 +119,7 @@ fn a_brick_whose_process_was_killed_is_detached_without_a_trace() {
     world.signal(Signal::KILL);
     assert!(ended(&process));
     drop(open);
-    world.run(["umount", "mnt"]).ok();
+    world.umount("mnt");
     let ours = || std::fs::exists(world.path("brick/.glusterfs/brickwork")).expect("look");
     assert!(ours(), "a killed process leaves its folder");
     world.run(["brick", "detach", "brick"]).ok();
@@ -140,7 +140,7 @@ fn the_log_is_named_by_the_whole_stem_of_the_volfile_and_notices_are_json_with_j
     assert!(notice["items"].as_array().is_some_and(|items| !items.is_empty()), "{notice}");
     assert_eq!(mounted.json()["kind"], "MountList");
     assert!(world.path("logs/fixa.storage1.fixa-b1.log").exists());
-    world.run(["umount", "mnt"]).ok();
+    world.umount("mnt");
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn the_volfiles_of_the_repository_run_as_they_are() {
         let files = ["--pid-file", "pid", "--log-file", "log"];
         world.run(["mount", path, "mnt", "--xlator-option", &directory].iter().chain(&files)).ok();
         std::fs::write(world.path("mnt/f"), "x").expect("it serves");
-        world.run(["umount", "mnt"]).ok();
+        world.umount("mnt");
     }
 }
 
@@ -183,5 +183,5 @@ fn an_idle_mount_stays_below_20_mib() {
         resident -= line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024;
     }
     assert!(resident < 20 << 20, "{resident} bytes");
-    world.run(["umount", "mnt"]).ok();
+    world.umount("mnt");
 }

@@ -93,7 +93,7 @@ fn a_user_mounts_alone_and_status_says_so() {
     assert!(status.contains(&format!("private mount of uid {NOBODY}")), "{status}");
     let on_disk = std::fs::metadata(world.path("brick/f")).expect("stat");
     assert_eq!((on_disk.uid(), on_disk.mode() & 0o777), (NOBODY, 0o600));
-    world.run(["umount", "mnt"]).ok();
+    world.umount("mnt");
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn another_user_may_not_administer_the_instance() {
     let output = output.expect("it runs");
     assert_eq!(output.status.code(), Some(77), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).starts_with("error[E0104]: "), "{output:?}");
-    world.run(["umount", "mnt"]).ok();
+    world.umount("mnt");
 }
 
 #[test]

@@ -137,6 +137,17 @@ impl World {
         Done::of(self.command().args(words))
     }
 
+    /// Unmounts `place`.
+    ///
+    /// A command that another test is just starting has, until it execs, every file that is open in this process.
+    #[track_caller]
+    pub fn umount(&self, place: &str) {
+        self.until("nobody uses the mount", || {
+            let done = self.run(["umount", place]);
+            (!done.stderr.contains("E0131")).then(|| done.ok())
+        });
+    }
+
     /// Mounts `test.vol` at `mnt` in the background, with `more` words.
     pub fn mount(&self, more: &[&str]) -> Done {
         let fixed = ["mount", "test.vol", "mnt", "--pid-file", "pid", "--log-file", "log"];
