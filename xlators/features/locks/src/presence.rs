@@ -240,11 +240,12 @@ fn claimed_range(range: &LkRange) -> FopResult<(ByteRange, Mode, u32)> {
     Ok((bytes, mode, range.pid))
 }
 
-/// Whether an owner holds all of a range in this mode.
+/// Whether an owner holds all of a range in this mode or a stronger one: of a change whose answer was lost a client claims
+/// the weaker of before and after.
 fn covers(table: &crate::table::Table, owner: OwnerKey, range: ByteRange, mode: Mode) -> bool {
     let mut reached = range.start();
     for lock in table.overlapping(owner, range) {
-        if lock.mode != mode || lock.range.start() > reached {
+        if (mode, lock.mode) == (Mode::Exclusive, Mode::Shared) || lock.range.start() > reached {
             return false;
         }
         reached = lock.range.end();
