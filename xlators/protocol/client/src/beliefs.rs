@@ -26,7 +26,7 @@ use brickwork_api::ranges::{ByteRange, Ranges};
 use brickwork_api::{Errno, FopError, FopResult, Gfid, LkKind, LkOwner, LkRange, LkType, OpenId};
 
 /// Ranges that one client may believe to hold, and changes of them under way; one more lock is refused.
-pub(crate) const BELIEFS_MAX: usize = 1 << 20;
+pub(crate) const BELIEFS_MAX: usize = 1 << 22;
 
 /// Whose belief, about what.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -126,6 +126,12 @@ pub fn posix(folder: &Path) -> Arc<dyn Xlator> {
     make(&brickwork_posix::TYPE, options.into_iter().collect(), Vec::new())
 }
 
+/// A started features/locks over `leaf`, which forgets its locks with the process.
+pub fn locks(leaf: Arc<dyn Xlator>) -> Arc<dyn Xlator> {
+    let options = [("lock-journal", "memory")].into_iter().collect();
+    make(&brickwork_locks::TYPE, options, vec![("memory".into(), leaf)])
+}
+
 fn unix(files: &Path, key: &str) -> OptionMap {
     let path = files.join("brick.sock");
     [("transport-type", "unix"), (key, path.to_str().unwrap())].into_iter().collect()
