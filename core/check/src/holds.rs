@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use crate::history::{History, Operation};
 use crate::log::{Answer, Call, Family, Mode, Span};
 use crate::spans::Spans;
-use crate::verdict::{EIO, Rules};
+use crate::verdict::{EINTR, EIO, Rules};
 
 /// An owner, numbered.
 pub(crate) type Owner = u32;
@@ -283,6 +283,13 @@ impl Follower<'_> {
                 self.holds.covered[place] = held && !self.rules.losses;
             }
             Call::Test { .. } | Call::Read { .. } | Call::Write { .. } | Call::Append { .. } => (),
+        }
+        if let (Some(Answer::Failed(EINTR)), Call::Lock { span, mode, family, open, .. }) =
+            (operation.answer(), &operation.does)
+        {
+            // Where the keeper cannot be reached it hears later that the wait is over, and may have granted it meanwhile.
+            let grip = Grip { mode: *mode, since: operation.invoked, open: *open, grant: place };
+            self.emit_maybe(self.key(place, *family), *span, Some(grip), at.saturating_add(self.rules.settle));
         }
         if operation.answer() == Some(Answer::Failed(EIO)) {
             self.lose(operation, at);

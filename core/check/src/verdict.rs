@@ -11,8 +11,8 @@ pub struct Rules {
     /// Locks may be lost, as long as their owners are told by `EIO`: clients were away for longer than their locks are
     /// protected, or somebody took the locks away. Without this, `EIO` is a violation by itself.
     pub losses: bool,
-    /// How long after an open file was closed, or its process was gone, its locks may still be in the way of others, in
-    /// nanoseconds.
+    /// How long after an open file was closed, its process was gone, or a wait was interrupted, locks of it may still be in
+    /// the way of others, in nanoseconds. Nobody waits for whoever keeps the locks to hear of these.
     pub settle: u64,
 }
 
