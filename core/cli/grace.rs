@@ -137,29 +137,26 @@ fn text(heard: &Heard) -> String {
     if !grace.active {
         return format!("{brick}   not in grace\n");
     }
-    let before = grace.locks_before.map_or_else(String::new, |before| format!("locks before {before} · "));
     let waiting = grace.clients.iter().filter(|client| !is_done(client)).count();
     let mut text = format!(
-        "{brick}   IN GRACE   reason: {}   ends in {}, or as soon as all have claimed their locks\n     {before}reclaimed \
+        "{brick}   IN GRACE   reason: {}   ends in {}, or as soon as all have claimed their locks\n     reclaimed \
          {} · waiting for {waiting} of {} clients\n",
         plain(&grace.reason),
         span(grace.ends_in_ms.div_ceil(1000)),
         grace.reclaimed,
         grace.clients.len(),
     );
-    let number = |number: Option<u64>| number.map_or_else(|| "–".to_owned(), |number| number.to_string());
-    let rows: Vec<[String; 5]> = grace
+    let rows: Vec<[String; 4]> = grace
         .clients
         .iter()
         .map(|client| {
             let seen = client.last_seen_ms.map_or_else(|| "–".to_owned(), |ms| span(ms / 1000));
-            [named(client), seen, number(client.held), client.reclaimed.to_string(), state(client).to_owned()]
+            [named(client), seen, client.reclaimed.to_string(), state(client).to_owned()]
         })
         .collect();
-    text.push_str(&table(["CLIENT", "LAST SEEN", "HELD", "RECLAIMED", "STATE"], &rows));
-    let oldest = grace.oldest_waiting_ms.map_or_else(String::new, |ms| format!(" (oldest {})", span(ms / 1000)));
+    text.push_str(&table(["CLIENT", "LAST SEEN", "RECLAIMED", "STATE"], &rows));
     text.push_str(&format!(
-        "meanwhile: {} new lock requests wait{oldest}; reads and writes are not held up\n",
+        "meanwhile: {} new lock requests wait; reads and writes are not held up\n",
         grace.waiting_requests
     ));
     text.push_str(&format!("end now: brickwork grace end {brick} --force\n"));
@@ -182,7 +179,6 @@ fn item(heard: &Heard) -> Value {
             "client": client.client.to_string(),
             "host": client.host,
             "lastSeenSeconds": client.last_seen_ms.map(seconds),
-            "held": client.held,
             "reclaimed": client.reclaimed,
             "state": state(client),
         })
@@ -193,10 +189,8 @@ fn item(heard: &Heard) -> Value {
         "active": grace.active,
         "reason": grace.active.then_some(&grace.reason),
         "endsInSeconds": grace.active.then(|| seconds(grace.ends_in_ms)),
-        "locksBefore": grace.locks_before,
         "reclaimed": grace.reclaimed,
         "waitingRequests": grace.waiting_requests,
-        "oldestWaitingSeconds": grace.oldest_waiting_ms.map(seconds),
         "clients": grace.clients.iter().map(client).collect::<Vec<_>>(),
     })
 }
@@ -213,7 +207,6 @@ mod tests {
             client: ClientId(id << 96),
             host: host.to_owned(),
             last_seen_ms: seen,
-            held: None,
             reclaimed: if complete { 7 } else { 0 },
             complete,
         };
@@ -221,10 +214,8 @@ mod tests {
             active: true,
             reason: "lock journal missing".to_owned(),
             ends_in_ms: 37_400,
-            locks_before: None,
             reclaimed: 7,
             waiting_requests: 5,
-            oldest_waiting_ms: None,
             clients: vec![client(0xa1, "web01", Some(200), true), client(0xb2, "", None, false)],
         };
         let heard = Heard { instance: "gd1".to_owned(), brick: "b2".to_owned(), grace };
@@ -233,9 +224,9 @@ mod tests {
             "\
 b2   IN GRACE   reason: lock journal missing   ends in 38s, or as soon as all have claimed their locks
      reclaimed 7 · waiting for 1 of 2 clients
-CLIENT            LAST SEEN  HELD  RECLAIMED  STATE
-web01 (000000a1)  0s         –     7          complete
-000000b2          –          –     0          not back yet
+CLIENT            LAST SEEN  RECLAIMED  STATE
+web01 (000000a1)  0s         7          complete
+000000b2          –          0          not back yet
 meanwhile: 5 new lock requests wait; reads and writes are not held up
 end now: brickwork grace end b2 --force
 "

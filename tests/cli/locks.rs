@@ -291,13 +291,13 @@ fn a_closed_file_gets_no_lock_back() {
     let receipt = dropped["receipt"].as_str().expect("a receipt").to_owned();
     // The kernel tells of the last close after the close has returned.
     stage.world.until("the file is closed at the brick", || {
-        let refused = stage.run(&["locks", "restore", &receipt]);
-        if refused.code == Some(0) {
-            return None;
-        }
-        assert!(refused.stdout.contains("is gone or has closed the file"), "{refused:?}");
-        Some(())
+        let status = stage.run(&["brick", "status", "--json"]).json();
+        let sessions = status["items"][0]["sessions"].as_array().expect("sessions").clone();
+        sessions.iter().all(|session| session["opens"] == 0).then_some(())
     });
+    let refused = stage.run(&["locks", "restore", &receipt]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stdout.contains("is gone or has closed the file"), "{refused:?}");
     assert!(stage.locks(&[]).is_empty(), "nobody could release it");
 }
 

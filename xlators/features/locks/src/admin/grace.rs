@@ -46,8 +46,6 @@ fn shown(brick: &Brick, grace: &Grace) -> GraceAnswer {
             client: id,
             host: person.map(|person| person.host.to_string()).unwrap_or_default(),
             last_seen_ms,
-            // What is lost with the journal is also how many there were.
-            held: None,
             reclaimed: reclaims.reclaimed,
             complete: reclaims.standing != Standing::Awaited,
         }
@@ -56,10 +54,8 @@ fn shown(brick: &Brick, grace: &Grace) -> GraceAnswer {
         active: true,
         reason: grace.reason().word().to_owned(),
         ends_in_ms: grace.ends_at().saturating_sub(now_ms),
-        locks_before: None,
         reclaimed: grace.counts().reclaimed,
         waiting_requests: brick.grace_waits.load(Ordering::Relaxed) as u64,
-        oldest_waiting_ms: None,
         clients: clients.collect(),
     }
 }

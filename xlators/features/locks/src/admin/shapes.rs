@@ -322,14 +322,10 @@ pub struct GraceAnswer {
     pub reason: String,
     /// Until it ends by time.
     pub ends_in_ms: u64,
-    /// Locks that the brick knew before, as far as it can tell.
-    pub locks_before: Option<u64>,
     /// Locks that were claimed again.
     pub reclaimed: u64,
     /// Lock requests that wait for its end.
     pub waiting_requests: u64,
-    /// Age of the oldest of them.
-    pub oldest_waiting_ms: Option<u64>,
     /// The clients that held locks before.
     pub clients: Vec<GraceClient>,
 }
@@ -344,8 +340,6 @@ pub struct GraceClient {
     pub host: String,
     /// Since its last sign of life; none since the restart.
     pub last_seen_ms: Option<u64>,
-    /// Locks that it held before, as far as the brick can tell.
-    pub held: Option<u64>,
     /// Locks that it has claimed again.
     pub reclaimed: u64,
     /// Whether it has said that it claims no more.
