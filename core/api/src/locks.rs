@@ -5,7 +5,7 @@
 //!
 //! [`ATTACHED`], [`DETACHED`], [`ENDED`], [`HOLDS`] and [`GIVEN_UP`] come from whoever lets clients in (protocol/server) and
 //! are about the client of the `Cx`; they are answered at the first poll. A client that was never announced so is one of
-//! this process: its locks end with the process and are not journaled.
+//! this process: its locks end with the process.
 
 use serde::{Deserialize, Serialize};
 

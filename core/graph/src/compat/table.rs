@@ -37,6 +37,7 @@ pub const ANY_TYPE: &[OptionRow] = &[
 ];
 
 const OFF_BY_DEFAULT: &str = "the feature is not here";
+const REVOKES: &str = "a lock is taken from its owner by an administrator (`brickwork locks drop`), never by its age";
 const PLACE_ONLY: &str = "says where a feature that is off would keep its files";
 
 /// All types, by class and name.
@@ -169,7 +170,20 @@ pub const TYPES: &[TypeRow] = &[
             option("lease-lock-recall-timeout", Anything, "no lease is ever recalled"),
         ],
     ),
-    own("features/locks", "keeps file locks", &["enforce-mandatory-lock"], &[]),
+    own(
+        "features/locks",
+        "keeps file locks",
+        &["enforce-mandatory-lock"],
+        &[
+            option("trace", Off, "`brickwork locks list` shows what is held; debug/trace shows the calls"),
+            option("revocation-secs", Anything, REVOKES),
+            option("revocation-clear-all", Off, REVOKES),
+            option("revocation-max-blocked", Anything, REVOKES),
+            option("monkey-unlocking", Off, "unlocking is not left out at random; debug/error-gen fails fops on purpose"),
+            option("notify-contention", Anything, "holders of locks between xlators are not told who waits"),
+            option("notify-contention-delay", Anything, "holders of locks between xlators are not told who waits"),
+        ],
+    ),
     dropped(
         "features/marker",
         "quota and geo-replication marks are not kept",
