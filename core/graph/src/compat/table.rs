@@ -179,7 +179,11 @@ pub const TYPES: &[TypeRow] = &[
             option("revocation-secs", Anything, REVOKES),
             option("revocation-clear-all", Off, REVOKES),
             option("revocation-max-blocked", Anything, REVOKES),
-            option("monkey-unlocking", Off, "unlocking is not left out at random; debug/error-gen fails fops on purpose"),
+            option(
+                "monkey-unlocking",
+                Off,
+                "unlocking is not left out at random; debug/error-gen fails fops on purpose",
+            ),
             option("notify-contention", Anything, "holders of locks between xlators are not told who waits"),
             option("notify-contention-delay", Anything, "holders of locks between xlators are not told who waits"),
         ],
