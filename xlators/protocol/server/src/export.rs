@@ -43,6 +43,7 @@ pub(crate) struct Export {
     passing: Mutex<()>,
     eos: ExactlyOnce,
     invalidate_timeout: Duration,
+    locked_session_timeout: Duration,
     detach_timeout: Duration,
     /// Files that lost their name while somebody had them open are kept until everybody known has come back.
     keeps_unlinked: AtomicBool,
@@ -72,6 +73,7 @@ impl Export {
             passing: Mutex::default(),
             eos: options.eos,
             invalidate_timeout: options.invalidate_timeout.0,
+            locked_session_timeout: options.locked_session_timeout.0,
             detach_timeout: options.detach_timeout.0,
             keeps_unlinked: AtomicBool::new(true),
         })
@@ -377,10 +379,11 @@ impl Export {
         }
     }
 
-    /// Ends the session of a client that has been away for too long, unless it holds locks or waits for some.
+    /// Ends the session of a client that has been away for too long: for much longer if it holds locks or waits for some.
     fn end_overdue(&self, client: ClientId) -> Option<Ended<Destination>> {
         let _passing = self.passing.lock();
-        if self.locks.hold(client) {
+        let away = self.sessions().away(client)?;
+        if away < self.locked_session_timeout && self.locks.hold(client) {
             return None;
         }
         let ended = self.sessions().end_overdue(client)?;

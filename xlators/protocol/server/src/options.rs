@@ -80,6 +80,9 @@ options! {
         /// How long a client that went away keeps its session: its opens and the answers it did not hear. One that holds
         /// locks keeps it for longer.
         session_timeout: Seconds = "session-timeout" [default("10min"), range(10, 604_800)],
+        /// How long a client that went away keeps its session for the sake of locks that nobody wants. With the session go
+        /// also files that it holds open without a name.
+        locked_session_timeout: Seconds = "locked-session-timeout" [default("24h"), range(10, 31_536_000)],
         /// How long the locks of a client that went away are protected against everyone. One that is connected and says
         /// nothing for so long is cut off, where there are locks.
         detach_timeout: Seconds = "detach-timeout" [default("10s"), range(1, 3_600)],

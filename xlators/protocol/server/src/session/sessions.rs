@@ -189,6 +189,12 @@ impl<D: Send + Sync + 'static> Sessions<D> {
         self.0.overdue(Instant::now())
     }
 
+    /// For how long a client has been away, if it is.
+    #[must_use]
+    pub fn away(&self, client: ClientId) -> Option<Duration> {
+        self.0.table.lock().rows.get(&client)?.detached.map(|since| since.elapsed())
+    }
+
     /// Ends the session of a client that has been away for `session-timeout`.
     pub fn end_overdue(&self, client: ClientId) -> Option<Ended<D>> {
         self.0.end_overdue(client, Instant::now()).map(|(session, left)| Ended::of(session, left))

@@ -209,6 +209,23 @@ async fn a_client_with_locks_keeps_its_session_beyond_session_timeout_and_one_wi
     assert_eq!(world.export("sessions").as_array().map(Vec::len), Some(0));
 }
 
+/// A client died with a lock on a file that had no name any more: nobody would ever want that lock, and the session kept the
+/// space of the file for ever.
+#[tokio::test(start_paused = true)]
+async fn a_client_with_locks_that_nobody_wants_loses_its_session_after_locked_session_timeout() {
+    let listener = Listener::new();
+    let world = world(&listener, &[("session-timeout", "30s"), ("locked-session-timeout", "10min")]);
+    let mut peer = Peer::attached(&world).await;
+    peer.create("file", 4).await.unwrap();
+    peer.outbox.close();
+    listener.holds.store(true, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(590)).await;
+    assert!(!listener.told().contains(&Told::Ended(peer.client)));
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert!(listener.told().contains(&Told::Ended(peer.client)));
+    assert_eq!(world.export("sessions").as_array().map(Vec::len), Some(0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_connected_client_that_says_nothing_for_detach_timeout_is_cut_off_and_detached_from_its_last_sign_of_life() {
     let logs = Logs::begin();
