@@ -26,10 +26,8 @@ struct Cut {
 
 impl Cut {
     fn new(detach_timeout: Duration) -> Option<Cut> {
-        let options = format!(
-            "    option auth.addr.stats.allow *\n    option detach-timeout {}\n",
-            detach_timeout.as_secs()
-        );
+        let options =
+            format!("    option auth.addr.stats.allow *\n    option detach-timeout {}\n", detach_timeout.as_secs());
         let brick = Brick::with(&options).filter(|_| can_mount())?;
         let proxy = Proxy::to(brick.address());
         let first = Mounted::client(&brick.client_at(proxy.port(), ""), &[])?;
@@ -280,7 +278,11 @@ fn a_brick_that_lost_its_lock_journal_lets_owners_claim_while_others_wait() {
     let Some(first) = Mounted::client(&client, &[]) else { return };
     let Some(second) = Mounted::client(&client, &[]) else { return };
     let mut stage = Stage::on(&[first.path(), second.path()]);
-    perform(&mut stage, "A open f file rwc\n B open f file rw\n C open f file rw\n A lock f w 0 10\n B lock f w 20 10", true);
+    perform(
+        &mut stage,
+        "A open f file rwc\n B open f file rw\n C open f file rw\n A lock f w 0 10\n B lock f w 20 10",
+        true,
+    );
     // A client that cannot claim yet.
     first.pause();
     brick.stop();
