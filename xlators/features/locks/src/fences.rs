@@ -34,12 +34,29 @@ impl Fences {
         }
     }
 
-    /// Fences an open; whether it was not yet.
-    pub(crate) fn put(&self, client: ClientId, open: OpenId, why: LostBy) -> bool {
+    /// Fences an open. What somebody did to it on purpose stays the reason.
+    pub(crate) fn put(&self, client: ClientId, open: OpenId, why: LostBy) {
         let mut by_open = self.by_open.write();
-        let new = by_open.insert((client, open), why).is_none();
+        let known = by_open.entry((client, open)).or_insert(why);
+        if !ends_when_told(why) {
+            *known = why;
+        }
         self.count.store(by_open.len(), Ordering::Relaxed);
-        new
+    }
+
+    /// Lifts the fence of an open whose client hears what it lost: whether it uses the open on is its own decision then.
+    /// Whether there was one; what somebody did to it on purpose stays.
+    pub(crate) fn told(&self, client: ClientId, open: OpenId) -> bool {
+        if !self.any() {
+            return false;
+        }
+        let mut by_open = self.by_open.write();
+        let ends = by_open.get(&(client, open)).is_some_and(|why| ends_when_told(*why));
+        if ends {
+            by_open.remove(&(client, open));
+            self.count.store(by_open.len(), Ordering::Relaxed);
+        }
+        ends
     }
 
     /// Lifts the fence of an open that ends.
@@ -68,6 +85,11 @@ impl Fences {
         let by_open = self.by_open.read();
         by_open.iter().map(|((client, open), why)| (*client, *open, *why)).collect()
     }
+}
+
+/// Whether time took the lock, and nobody who relies on it that the open is used no more.
+fn ends_when_told(why: LostBy) -> bool {
+    matches!(why, LostBy::Expiry | LostBy::Grace)
 }
 
 /// What whoever lost a lock is answered.

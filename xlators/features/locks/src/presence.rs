@@ -224,8 +224,8 @@ impl Brick {
             if !lost {
                 return (Verdict::Held, None);
             }
-            self.store.fences.put(client.id, claim.open, LostBy::Expiry);
-            (Verdict::Lost, Some(Record::Fence { client: client.id, open: claim.open, why: LostBy::Expiry }))
+            let told = self.store.fences.told(client.id, claim.open);
+            (Verdict::Lost, told.then_some(Record::Told { client: client.id, open: claim.open }))
         }))
     }
 }

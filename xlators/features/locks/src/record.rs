@@ -91,4 +91,6 @@ pub(crate) enum Record {
     BetweenWaiting(BetweenLk, WaiterId),
     /// A remembered answer about one of a snapshot.
     BetweenAnswered { lk: BetweenLk, took: bool },
+    /// The client of an open hears that a lock of it is gone, and decides itself whether it uses the open on.
+    Told { client: ClientId, open: OpenId },
 }

@@ -638,6 +638,9 @@ impl Store {
             Record::Fence { client, open, why } => {
                 self.fences.put(*client, *open, *why);
             }
+            Record::Told { client, open } => {
+                self.fences.told(*client, *open);
+            }
             Record::Ids { shard, next } => {
                 if let Some(shard) = self.shards.get(*shard as usize) {
                     shard.lock().ids = Ids::new(*next, SHARDS as u64);

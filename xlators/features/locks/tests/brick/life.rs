@@ -1,9 +1,16 @@
 //! Clients that are away, come back, or never do.
 
-use brickwork_api::locks::{LOCK_LOST, LockNotice, LostBy, Verdict};
-use brickwork_api::{Errno, Event, FlushReq, LkType, ReadReq, ReleaseReq, Xdata};
+use brickwork_api::locks::{LOCK_LOST, LockNotice, LostBy, RECLAIM_LOCK, Verdict};
+use brickwork_api::{Errno, Event, FlushReq, LkCommand, LkType, ReadReq, ReleaseReq, Xdata};
 
-use crate::world::{FILE, PROTECTED, World, claim};
+use crate::world::{Call, Client, FILE, PROTECTED, World, claim};
+
+/// Why the open of these tests refuses a read of `client`, if it does.
+async fn fenced(world: &World, client: &Client) -> Option<String> {
+    let read = ReadReq { file: FILE, offset: 0, size: 1, xdata: Xdata::EMPTY };
+    let cx = &world.request(client, 1).cx;
+    world.locks.read(cx, &read).await.err()?.xdata().get(&LOCK_LOST).expect("text")
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_locks_of_a_client_that_is_away_are_protected_and_then_kept_until_somebody_wants_them() {
@@ -56,6 +63,49 @@ async fn an_open_whose_lock_expired_answers_eio_until_it_is_released_and_its_cli
     // The leaf knows no such open; the fence goes all the same.
     let _ = world.locks.release(&held.cx, &release).await;
     assert_ne!(world.locks.read(&held.cx, &read).await.unwrap_err().errno(), Errno::EIO);
+}
+
+/// A client with `on-lost-lock ignore` was told of its loss, used its file on, and was refused by the brick until it closed
+/// it: the option had no effect.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_was_answered_lost_decides_itself_whether_it_uses_the_open_on() {
+    let mut world = World::new(&[]);
+    let (one, other) = (world.client(), world.client());
+    world.request(&one, 1).take(0, 10).await.unwrap();
+    world.detach(&one);
+    tokio::time::sleep(PROTECTED).await;
+    world.request(&other, 2).take(0, 10).await.unwrap();
+    world.kill().await;
+    world.attach(&one, 2, None);
+    assert_eq!(fenced(&world, &one).await.as_deref(), Some("expired"), "until it is told, over a restart too");
+    let claims = [claim(1, &[(LkType::Write, 0, 10)])];
+    assert_eq!(world.claim(&one, &claims).await, [Verdict::Lost]);
+    assert_eq!(fenced(&world, &one).await, None);
+    world.kill().await;
+    assert_eq!(fenced(&world, &one).await, None);
+    world.attach(&one, 3, None);
+    assert_eq!(world.claim(&one, &claims).await, [Verdict::Lost], "when the answer was lost with its connection");
+    assert_eq!(world.request(&one, 1).take(0, 10).await, Err(Errno::EAGAIN), "the open is good, the lock is gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_whose_lock_was_taken_over_stays_fenced_also_when_its_client_is_back_and_told() {
+    let mut world = World::new(&[("reclaim-lock", "on"), ("reclaim-from", "any")]);
+    let (one, gateway, other) = (world.client(), world.client(), world.client());
+    world.request(&one, 1).take(0, 10).await.unwrap();
+    world.request(&one, 1).take(20, 30).await.unwrap();
+    world.detach(&one);
+    let over = Call { xdata: Xdata::EMPTY.with(&RECLAIM_LOCK, true), ..world.request(&gateway, 1) };
+    over.lk(LkCommand::Set, LkType::Write, 0, 10).await.unwrap();
+    tokio::time::sleep(PROTECTED).await;
+    // What time took from the same open does not make it less fenced.
+    world.request(&other, 2).take(20, 30).await.unwrap();
+    for _ in 0..2 {
+        world.attach(&one, 2, None);
+        assert_eq!(world.claim(&one, &[claim(1, &[(LkType::Write, 0, 10)])]).await, [Verdict::Lost]);
+        assert_eq!(fenced(&world, &one).await.as_deref(), Some(LostBy::Reclaim.word()));
+        world.kill().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
