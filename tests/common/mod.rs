@@ -240,6 +240,13 @@ impl Mounted {
         in_world(self.folder.path()).arg("status").args(arguments).output().expect("the command runs")
     }
 
+    /// A command that asks the process.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = in_world(self.folder.path());
+        command.args(words);
+        command
+    }
+
     /// What the process has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).expect("the log")

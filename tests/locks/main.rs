@@ -5,14 +5,19 @@
 mod common;
 
 mod agent;
+mod failover;
 mod flock;
 mod gluster_cases;
+mod grace;
 mod history;
+mod leftovers;
 mod locker;
+mod lost;
 mod ofd;
 mod posix;
 #[path = "../network/proxy.rs"]
 mod proxy;
 mod script;
+mod sqlite;
 mod stage;
 mod storms;
