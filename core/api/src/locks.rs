@@ -127,8 +127,8 @@ pub struct Probe {
     pub owner: LkOwner,
     /// Where that owner waits; the client that forwards the probe says so.
     pub gfid: Gfid,
-    /// How many have forwarded it; at most [`PROBE_HOPS_MAX`].
-    pub hops: u8,
+    /// The waits over which it has come, in their order; at most [`PROBE_HOPS_MAX`].
+    pub path: Vec<RequestId>,
 }
 
 /// Argument of [`DEADLOCKED`].
@@ -141,7 +141,7 @@ pub struct Deadlocked {
 }
 
 /// The longest cycle that is found.
-pub const PROBE_HOPS_MAX: u8 = 64;
+pub const PROBE_HOPS_MAX: usize = 64;
 
 /// What `features/locks` tells a client unasked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,6 +172,8 @@ pub enum LostBy {
     Grace,
     /// A lock of another owner on a file with `trusted.glusterfs.enforce-mandatory-lock`.
     Fence,
+    /// Found by its client, after a connection was lost: the brick does not hold it, and does not say why.
+    Unknown,
 }
 
 impl LostBy {
@@ -184,6 +186,7 @@ impl LostBy {
             LostBy::Drop => "dropped",
             LostBy::Grace => "grace over",
             LostBy::Fence => "fenced",
+            LostBy::Unknown => "not held any more",
         }
     }
 }
