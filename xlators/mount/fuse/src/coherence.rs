@@ -144,7 +144,7 @@ impl Changing {
 }
 
 impl Drop for Changing {
-    /// Ends with the answer: what was read over it goes.
+    /// Ends when its answer has come: what was read over it goes.
     fn drop(&mut self) {
         if self.front.coherence.changed(self.gfid, self.number) {
             self.front.drop_read_over(self.gfid);

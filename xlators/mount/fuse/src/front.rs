@@ -22,6 +22,7 @@ use crate::commands::Commands;
 use crate::control::Control;
 use crate::convert;
 use crate::counters::Counters;
+use crate::drops::Drops;
 use crate::groups::{Groups, Identity};
 use crate::invalidate::Later;
 use crate::killed::{Flushes, Killable};
@@ -78,6 +79,7 @@ pub(crate) struct Front {
     pub(crate) counters: Counters,
     pub(crate) started: OnceLock<Started>,
     pub(crate) coherence: Coherence,
+    pub(crate) drops: Arc<Drops>,
     pub(crate) later: Later,
     pub(crate) control: Control,
     forgotten: Mutex<Vec<Gfid>>,
@@ -102,6 +104,7 @@ impl Front {
             counters: Counters::new(),
             started: OnceLock::new(),
             coherence: Coherence::new(),
+            drops: Arc::default(),
             later: Later::default(),
             control,
             forgotten: Mutex::default(),

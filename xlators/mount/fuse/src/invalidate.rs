@@ -13,16 +13,19 @@
 //!
 //! Names are dropped all at once, by the kernel's epoch: its call for one name takes the lock of the directory, which
 //! is held by every operation of ours in it.
+//!
+//! Whoever gets a lock waits for what is to go of its file ([`Front::dropped_before_lock`]), and for no more than that.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use brickwork_api::locks::{ClientNotice, LockNotice, LostBy};
-use brickwork_api::{Event, Gfid, Hold, OpenId};
+use brickwork_api::{Cancel, Event, Gfid, Hold, OpenId, blocking};
 use brickwork_fuse::{NodeId, Notified, Notifier, NotifyError};
 use parking_lot::Mutex;
 
+use crate::drops::Dropping;
 use crate::front::Front;
 
 /// Nodes that one job tells the kernel of when everything is old.
@@ -30,6 +33,8 @@ const BATCH: usize = 256;
 /// How often the kernel is told of a node that it does not know yet, and how long it is left alone in between.
 const ATTEMPTS: u32 = 200;
 const PAUSE: Duration = Duration::from_millis(1);
+/// How long an answer that grants a lock waits for the kernel to drop what it keeps of the file.
+const BEFORE_LOCK_MAX: Duration = Duration::from_secs(30);
 
 /// Files whose pages go when the changes under way are answered, and the thread that waits for it.
 #[derive(Default)]
@@ -37,7 +42,7 @@ pub(crate) struct Later(Mutex<LaterFiles>);
 
 #[derive(Default)]
 struct LaterFiles {
-    waiting: VecDeque<(NodeId, Gfid)>,
+    waiting: VecDeque<(NodeId, Gfid, Dropping)>,
     has_thread: bool,
 }
 
@@ -88,7 +93,7 @@ impl Front {
         if node.is_none() && !names {
             return;
         }
-        let front = self.clone();
+        let (front, dropping) = (self.clone(), self.drops.note(gfid));
         self.host.run_blocking(Box::new(move || {
             let Some(notifier) = front.notifier() else { return };
             if names {
@@ -97,22 +102,25 @@ impl Front {
             if let Some(node) = node {
                 front.drop_object(notifier, node, gfid);
             }
+            drop(dropping);
             drop(hold);
         }));
     }
 
     fn invalidate_all(self: &Arc<Front>, hold: &Hold) {
         self.coherence.all_invalidated();
+        let dropping = Arc::new(self.drops.note_everything());
         let nodes = self.nodes.all();
         // At least one job: the names go also where the kernel knows of nothing else.
         for batch in nodes.chunks(BATCH).chain(nodes.is_empty().then_some(&[][..])) {
-            let (front, batch, hold) = (self.clone(), batch.to_vec(), hold.clone());
+            let (front, batch, hold, dropping) = (self.clone(), batch.to_vec(), hold.clone(), dropping.clone());
             self.host.run_blocking(Box::new(move || {
                 let Some(notifier) = front.notifier() else { return };
                 front.drop_names(notifier);
                 for (node, gfid) in batch {
                     front.drop_object(notifier, node, gfid);
                 }
+                drop(dropping);
                 drop(hold);
             }));
         }
@@ -121,12 +129,48 @@ impl Front {
     /// Drops what the kernel was just told of `node` and cannot be told not to keep.
     pub(crate) fn drop_untellable(self: &Arc<Front>, node: NodeId) {
         let Some(gfid) = self.nodes.gfid(node) else { return };
+        self.drop_noted(node, gfid, self.drops.note(gfid));
+    }
+
+    /// As [`Front::drop_untellable`], of a drop that was noted before the kernel was told.
+    pub(crate) fn drop_noted(self: &Arc<Front>, node: NodeId, gfid: Gfid, dropping: Dropping) {
         let front = self.clone();
         self.host.run_blocking(Box::new(move || {
             if let Some(notifier) = front.notifier() {
                 front.drop_object(notifier, node, gfid);
             }
+            drop(dropping);
         }));
+    }
+
+    /// Returns when the kernel keeps nothing of `gfid` that was noted to go before the call: what is shown under a lock is
+    /// what the graph had when the lock was granted, or later.
+    ///
+    /// Done here once more and not waited for: a drop that is under way may be held up by other files. What it does wait
+    /// for, pages of this file that a request has under way, waits for no lock; it ends without that after 30 s, and
+    /// when `killed` is set, as then nobody looks.
+    pub(crate) async fn dropped_before_lock(self: &Arc<Front>, gfid: Gfid, killed: &Cancel) {
+        if !self.drops.concern(gfid) {
+            return;
+        }
+        let Some(node) = self.nodes.find(gfid) else { return };
+        let front = self.clone();
+        let dropped = blocking(&*self.host, move || {
+            if let Some(notifier) = front.notifier() {
+                front.tell(gfid, || notifier.inval_inode(node, 0, 0));
+            }
+        });
+        tokio::select! {
+            dropped = tokio::time::timeout(BEFORE_LOCK_MAX, dropped) => match dropped {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, %gfid, "a lock is granted, and what was cached before is shown"),
+                Err(_) => tracing::warn!(
+                    %gfid, waited_s = BEFORE_LOCK_MAX.as_secs(),
+                    "a lock is granted, and what was cached before may be shown: the kernel has not dropped it yet"
+                ),
+            },
+            () = killed.cancelled() => {}
+        }
     }
 
     /// Drops pages of `gfid` that were read while a change of this mount to them was under way, now that it was answered.
@@ -191,8 +235,8 @@ impl Front {
     fn drop_later(self: &Arc<Front>, node: NodeId, gfid: Gfid) {
         {
             let mut later = self.later.0.lock();
-            if !later.waiting.contains(&(node, gfid)) {
-                later.waiting.push_back((node, gfid));
+            if !later.waiting.iter().any(|(waiting, of, _)| (*waiting, *of) == (node, gfid)) {
+                later.waiting.push_back((node, gfid, self.drops.note(gfid)));
             }
             if std::mem::replace(&mut later.has_thread, true) {
                 return;
@@ -210,7 +254,7 @@ impl Front {
     fn drop_waiting(&self) {
         let Some(notifier) = self.notifier() else { return };
         loop {
-            let (node, gfid) = {
+            let (node, gfid, _dropping) = {
                 let mut later = self.later.0.lock();
                 match later.waiting.pop_front() {
                     Some(next) => next,

@@ -6,6 +6,7 @@ mod commands;
 mod control;
 mod convert;
 mod counters;
+mod drops;
 mod front;
 mod groups;
 mod handler;

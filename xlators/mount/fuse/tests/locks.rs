@@ -91,15 +91,20 @@ fn a_probe_for_a_deadlock_goes_on_to_where_its_owner_waits_and_ends_the_wait_tha
     rig.block_on(never.waits_begun(1));
     let wait = waits(&rig).remove(0);
     let client = rig.mounted().client();
-    let probe = |initiator| {
-        let probe = Probe { initiator, owner: wait.cx.lk_owner.clone(), gfid: Gfid::ROOT, hops: 0 };
-        rig.recorder.take();
+    let tell = |initiator| {
+        let probe = Probe { initiator, owner: wait.cx.lk_owner.clone(), gfid: Gfid::ROOT, path: Vec::new() };
         rig.mounted().notify(&Event::Lock(ClientNotice { client, notice: LockNotice::Probe(probe) }));
+    };
+    let probe = |initiator| {
+        rig.recorder.take();
+        tell(initiator);
         rig.recorder.wait_for(FopKind::Ipc);
         rig.recorder.take().into_iter().find(|seen| seen.fop == FopKind::Ipc).unwrap().request
     };
     let stranger = RequestId { client: ClientId::random(), slot: 1, sequence: 1 };
     assert!(probe(stranger).contains(PROBE));
+    // The first time proves nothing.
+    tell(wait.cx.request);
     assert!(probe(wait.cx.request).contains(DEADLOCKED));
     drop(waiter);
 }

@@ -13,6 +13,7 @@ use brickwork_fuse::{Fh, Handled, LockOwner, NodeId, Reply};
 use super::or_refuse;
 use crate::coherence::Freshness;
 use crate::convert;
+use crate::drops::Dropping;
 use crate::front::{Caller, Front};
 
 /// A range of an open file.
@@ -34,19 +35,23 @@ impl Front {
         }
         let caller = caller.owning(read.lock_owner);
         self.kept_fop::<fop::Read>(caller, request, reply, move |front, answer, fresh, reply| {
+            let dropping = front.uncached_pages(file, fresh);
             // More than was asked for would be refused by the kernel.
             let delivery = reply.data(&answer.data[..answer.data.len().min(most)]);
-            front.drop_uncached_pages(node, file, fresh);
+            if let Some(dropping) = dropping {
+                front.drop_noted(node, file.gfid, dropping);
+            }
             delivery
         })
     }
 
-    /// Drops the pages that a transfer left with the kernel, when nobody will tell that they are old, or an open that has lost a
-    /// lock would show them.
-    fn drop_uncached_pages(self: &Arc<Front>, node: NodeId, file: OpenFile, fresh: Freshness) {
-        if (fresh.uncached || self.opens.any_lost(file.gfid)) && self.opens.keeps_pages(file.open) {
-            self.drop_untellable(node);
-        }
+    /// Notes that the pages which a transfer leaves with the kernel are to go, as nobody will tell that they are old, or an
+    /// open that has lost a lock would show them.
+    ///
+    /// Before the reply: with it, its caller may give a lock back, and somebody else have it.
+    fn uncached_pages(&self, file: OpenFile, fresh: Freshness) -> Option<Dropping> {
+        let goes = (fresh.uncached || self.opens.any_lost(file.gfid)) && self.opens.keeps_pages(file.open);
+        goes.then(|| self.drops.note(file.gfid))
     }
 
     /// WRITE; the payload stays where it was read to.
@@ -72,9 +77,13 @@ impl Front {
         let end = write.offset.saturating_add(request.data.len() as u64);
         let changing = self.changing_bytes(file.gfid, write.offset..end);
         self.kept_fop::<fop::Write>(caller, request, reply, move |front, answer, fresh, reply| {
-            let delivery = reply.written(answer.written);
+            let dropping = front.uncached_pages(file, fresh);
+            // Before the reply, for the same reason: what was read over it is noted to go.
             drop(changing);
-            front.drop_uncached_pages(node, file, fresh);
+            let delivery = reply.written(answer.written);
+            if let Some(dropping) = dropping {
+                front.drop_noted(node, file.gfid, dropping);
+            }
             delivery
         })
     }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use brickwork_api::locks::COMMAND;
 use brickwork_api::{Cancel, Errno, FopKind, LkCommand, LkKind, LkReq, LkType, Xdata, fop};
 use brickwork_fuse::request::Lock;
-use brickwork_fuse::{Handled, NodeId, Reply};
+use brickwork_fuse::{Handled, Interruptible, NodeId, Reply};
 use brickwork_volume::lane;
 
 use super::or_refuse;
 use crate::closings::Closed;
 use crate::convert;
 use crate::front::{Caller, Front};
+use crate::killed::Killable;
 
 impl Front {
     fn lk_request(&self, node: NodeId, lock: &Lock, command: LkCommand) -> Result<LkReq, Errno> {
@@ -75,7 +76,10 @@ impl Front {
                 }
             };
             match result {
-                Ok(_) => reply.ok(),
+                Ok(_) => {
+                    front.dropped_before_lock(request.file.gfid, &killed).await;
+                    reply.ok()
+                }
                 Err(error) => front.refuse(FopKind::Lk, &error, reply),
             }
         })
@@ -91,8 +95,10 @@ impl Front {
 
     /// A lock call that may wait: a signal of its caller sets `cx.cancel`, and the fop then answers `EINTR`.
     fn wait_for_lock(self: &Arc<Front>, caller: Caller, request: LkReq, reply: Reply) -> Handled {
-        let cancel = Cancel::new();
+        let (cancel, killed) = (Cancel::new(), Cancel::new());
         let (front, asked) = (self.clone(), cancel.clone());
+        let under_way = Arc::new(());
+        let killable = Killable::new(front.clone(), caller.credentials.pid, killed.clone(), &under_way);
         let reader = lane();
         let work = async move {
             let Some(work) = front.begin_wait(caller, asked) else {
@@ -108,15 +114,19 @@ impl Front {
             };
             drop(work);
             let delivery = match result {
-                Ok(_) => reply.ok(),
+                Ok(_) => {
+                    front.dropped_before_lock(request.file.gfid, &killed).await;
+                    reply.ok()
+                }
                 Err(error) => front.refuse(FopKind::Lk, &error, reply),
             };
+            drop(under_way);
             front.finish(reader, delivery);
         };
-        let front = self.clone();
         let interrupt = move || {
-            front.counters.interrupt();
             cancel.cancel();
+            // A lock that was granted all the same: whoever is killed does not wait for what it would show.
+            killable.interrupt();
         };
         Handled::interruptible(work, Arc::new(interrupt))
     }
