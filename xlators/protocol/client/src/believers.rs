@@ -4,6 +4,7 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use brickwork_api::locks::{ClientNotice, LockNotice, LostBy};
 use brickwork_api::ranges::ByteRange;
 use brickwork_api::{
     ClientId, Cx, Event, FlushReq, FopKind, FopResult, FopType, Gfid, Hold, LkCommand, LkKind, LkReq, LkType, OpenId,
@@ -114,19 +115,31 @@ impl Drop for Changing<'_> {
 
 impl Brick {
     /// The brick has said that it does not hold what `client` claimed for `key`.
-    pub(crate) fn claim_lost(&self, client: ClientId, key: &Key, why: &str) {
+    pub(crate) fn claim_lost(&self, client: ClientId, key: &Key) {
         let opens = self.believers.with(client, |beliefs| beliefs.lost(key));
         if opens.is_empty() {
             // Its opens were released while the brick was asked.
             return;
         }
-        for open in opens {
-            match self.settings.on_lost_lock {
-                OnLostLock::Eio => self.lock_lost(client, open, why),
-                OnLostLock::Ignore => self.note_ignored(client, open, why),
+        let why = LostBy::Unknown;
+        match self.settings.on_lost_lock {
+            OnLostLock::Eio => self.locks_lost(client, key.gfid, opens, why),
+            OnLostLock::Ignore => {
+                opens.into_iter().for_each(|open| self.note_ignored(client, open, why.word()));
+                self.tell_old(key.gfid);
             }
         }
-        self.tell_lost(key.gfid);
+    }
+
+    /// Locks that `client` took through `opens` of `gfid` are gone, and the parents hear of it: whoever keeps something for
+    /// those opens serves nothing of it any more.
+    pub(crate) fn locks_lost(&self, client: ClientId, gfid: Gfid, opens: Vec<OpenId>, why: LostBy) {
+        opens.iter().for_each(|open| self.lock_lost(client, *open, why.word()));
+        if self.settings.on_lost_lock == OnLostLock::Eio {
+            let notice = LockNotice::Lost { gfid, opens, why };
+            self.tell(Event::Lock(ClientNotice { client, notice }));
+        }
+        self.tell_old(gfid);
     }
 
     /// A lock that `client` took through `open` is gone, so nothing that was taken through it is believed any more.
@@ -155,8 +168,8 @@ impl Brick {
         );
     }
 
-    /// Nothing that the kernel keeps of `gfid` is served to whoever lost a lock of it.
-    pub(crate) fn tell_lost(&self, gfid: Gfid) {
+    /// Others may have changed `gfid` while its lock was believed to be held.
+    fn tell_old(&self, gfid: Gfid) {
         self.tell(Event::Invalidate { gfid, names: false, hold: Hold::default() });
     }
 }

@@ -28,8 +28,6 @@ const PIECE_BYTES: usize = 512 << 10;
 /// What a claim and one of its ranges take at most, beside the owner.
 const CLAIM_BYTES: usize = 64;
 const RANGE_BYTES: usize = 32;
-/// Why, where the brick does not say it.
-const NOT_HELD: &str = "not held any more";
 
 /// One question, and whose beliefs it is about.
 #[derive(Default)]
@@ -120,7 +118,7 @@ impl<'a> Asked<'a> {
         };
         for (key, verdict) in keys.iter().zip(verdicts) {
             if verdict == Verdict::Lost {
-                self.brick.claim_lost(self.session.client, key, NOT_HELD);
+                self.brick.claim_lost(self.session.client, key);
             }
         }
         Ok(())

@@ -280,10 +280,7 @@ fn notice(frame: &Frame, line: &Arc<Line>, brick: &Arc<Brick>) -> Result<(), Wir
 
 fn lock_notice(brick: &Brick, client: ClientId, notice: LockNotice) {
     match notice {
-        LockNotice::Lost { gfid, opens, why } => {
-            opens.into_iter().for_each(|open| brick.lock_lost(client, open, why.word()));
-            brick.tell_lost(gfid);
-        }
+        LockNotice::Lost { gfid, opens, why } => brick.locks_lost(client, gfid, opens, why),
         LockNotice::Probe(_) => brick.tell(Event::Lock(ClientNotice { client, notice })),
     }
 }

@@ -101,6 +101,20 @@ impl Held {
         assert_eq!(error.xdata().get(&LOCK_LOST), Ok(Some(why.to_owned())), "{error}");
     }
 
+    /// The parents are told that the lock is gone, and that what was kept of the file is old.
+    async fn told_lost(&mut self, opens: Vec<OpenId>, why: LostBy) {
+        let heard = loop {
+            match self.subject.event().await {
+                Event::Lock(heard) => break heard,
+                Event::InvalidateAll { .. } | Event::ChildUp | Event::ChildDown { .. } => {}
+                event => panic!("{event:?}"),
+            }
+        };
+        let notice = LockNotice::Lost { gfid: self.file.gfid, opens, why };
+        assert_eq!(heard, ClientNotice { client: self.cx.client(), notice });
+        self.invalidated().await;
+    }
+
     async fn invalidated(&mut self) {
         loop {
             match self.subject.event().await {
@@ -154,7 +168,7 @@ async fn an_open_whose_lock_is_lost_answers_eio_until_it_is_closed_and_is_not_op
     let mut held = Held::with(&[]).await;
     held.cut(6).await;
     held.compared(&[(LkType::Write, 0, 10)], Verdict::Lost).await;
-    held.invalidated().await;
+    held.told_lost(vec![held.file.open], LostBy::Unknown).await;
     held.is_bad("not held any more").await;
     assert_eq!(held.counts(), (0, 1, 1));
     let lock = held.subject.begin::<fop::Lk>(&numbered(&held.cx, 1, 9), held.lock(LkType::Read, 0, 1));
@@ -294,9 +308,10 @@ async fn an_answer_or_a_notice_that_a_lock_is_lost_ends_the_open_at_once() {
     assert_eq!(held.counts(), (0, 1, 1));
 
     let mut held = Held::with(&[]).await;
-    let notice = LockNotice::Lost { gfid: held.file.gfid, opens: vec![held.file.open, OpenId(99)], why: LostBy::Drop };
+    let opens = vec![held.file.open, OpenId(99)];
+    let notice = LockNotice::Lost { gfid: held.file.gfid, opens: opens.clone(), why: LostBy::Drop };
     held.peer.send(Prefix::new(Kind::Notice, 0).of(0, 1), &Notice::Lock(notice));
-    held.invalidated().await;
+    held.told_lost(opens, LostBy::Drop).await;
     held.is_bad("dropped").await;
     assert_eq!(held.counts(), (0, 1, 1));
     // Nothing is claimed of it.
@@ -311,6 +326,8 @@ async fn a_lost_lock_that_is_ignored_leaves_the_file_as_it_was() {
     let mut held = Held::with(&[("on-lost-lock", "ignore")]).await;
     held.cut(5).await;
     held.compared(&[(LkType::Write, 0, 10)], Verdict::Lost).await;
+    // Nobody is told that the open is lost.
+    held.invalidated().await;
     held.is_good().await;
     assert_eq!(held.counts(), (0, 1, 0));
 }
@@ -319,7 +336,7 @@ async fn a_lost_lock_that_is_ignored_leaves_the_file_as_it_was() {
 async fn a_probe_goes_up_with_its_client() {
     let mut held = Held::with(&[]).await;
     let initiator = RequestId { client: ClientId::random(), slot: 3, sequence: 8 };
-    let probe = Probe { initiator, owner: LkOwner::from_u64(1), gfid: Gfid::ROOT, hops: 0 };
+    let probe = Probe { initiator, owner: LkOwner::from_u64(1), gfid: Gfid::ROOT, path: Vec::new() };
     held.peer.send(Prefix::new(Kind::Notice, 0).of(0, 1), &Notice::Lock(LockNotice::Probe(probe.clone())));
     let heard = loop {
         if let Event::Lock(heard) = held.subject.event().await {
