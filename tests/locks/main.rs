@@ -5,18 +5,21 @@
 mod common;
 
 mod agent;
+mod deadlock;
 mod failover;
 mod flock;
 mod gluster_cases;
 mod grace;
 mod history;
 mod leftovers;
+mod library;
 mod locker;
 mod lost;
 mod ofd;
 mod posix;
 #[path = "../network/proxy.rs"]
 mod proxy;
+mod restart;
 mod script;
 mod sqlite;
 mod stage;
