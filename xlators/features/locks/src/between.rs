@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::brick::Brick;
+use crate::calls::Begun;
 use crate::clients::{Client, Done, Remembered};
 use crate::record::{Asked, Record};
 use crate::rules::xlator_locks::{
@@ -169,6 +170,7 @@ impl Store {
                 let _ = self.between_wait(&mut self.shard(lk.gfid), lk, *id, None, usize::MAX, news);
             }
             Record::BetweenUnlock(lk) => drop(self.between_unlock(&mut self.shard(lk.gfid), lk, news)),
+            Record::BetweenTake(gfid, id) => drop(self.between_take(&mut self.shard(*gfid), *gfid, *id, news)),
             Record::BetweenCancel(gfid, id) => drop(self.between_cancel(&mut self.shard(*gfid), *gfid, *id, news)),
             Record::BetweenHeld(lk, id) => {
                 let (_, request) = self.between_request(lk);
@@ -269,30 +271,36 @@ impl Brick {
     async fn between_call(&self, cx: &Cx, asks: BetweenLk, command: XlatorLkCommand) -> FopResult<()> {
         let client = self.store.clients.calling(cx.client())?;
         if client.answered(asks.asked).is_some() {
-            return Ok(());
+            return self.ledger().settle_all().await;
+        }
+        if let Some((place, heard)) = self.waits_already(&client, asks.asked) {
+            self.expire_later(place.gfid, place.queue, place.id);
+            return self.wait(cx, place.gfid, place.queue, place.id, heard).await;
         }
         let waits = match command {
-            XlatorLkCommand::Unlock => return self.between_release(asks).await,
+            XlatorLkCommand::Unlock => return self.between_release(&client, asks).await,
             XlatorLkCommand::TryLock => false,
             XlatorLkCommand::Lock => true,
         };
         self.until_no_grace(cx).await?;
         self.admit(&client, waits).await?;
-        if let Some(place) = asks.asked.and_then(|asked| self.store.waits.find(client.id, asked)) {
-            let (call, heard) = oneshot::channel();
-            if self.store.waits.adopt(place.id, call) {
-                return self.wait(cx, place.gfid, place.queue, place.id, heard).await;
-            }
-        }
         let domains = self.options.load().domains_max as usize;
         let gfid = asks.gfid;
         let (begun, place) = self.change(gfid, |shard, held, news| {
             if client.ended.load(Ordering::SeqCst) {
                 return (Err(Errno::ENOTCONN.into()), None);
             }
+            // The same call by way of another connection was faster.
+            if client.answered(asks.asked).is_some() {
+                return (Ok(Begun::Again), None);
+            }
+            if let Some((place, heard)) = self.waits_already(&client, asks.asked) {
+                return (Ok(Begun::Waits(place.id, heard)), None);
+            }
             self.expire_between(shard, held, &asks, news);
             if !waits {
-                let set = self.store.between_set(shard, &asks, domains, news).map(|()| None).map_err(refusal);
+                let set = self.store.between_set(shard, &asks, domains, news);
+                let set = set.map(|()| Begun::Done(None)).map_err(refusal);
                 let record = set.is_ok().then_some(Record::BetweenSet(asks));
                 return (set, record);
             }
@@ -300,21 +308,26 @@ impl Brick {
             let (call, heard) = oneshot::channel();
             match self.store.between_wait(shard, &asks, id, Some(call), domains, news) {
                 Err(refused) => (Err(refusal(refused)), None),
-                Ok(true) => (Ok(None), Some(Record::BetweenSet(asks))),
-                Ok(false) => (Ok(Some((id, heard))), Some(Record::BetweenWait(asks, id))),
+                Ok(true) => (Ok(Begun::Done(None)), Some(Record::BetweenSet(asks))),
+                Ok(false) => (Ok(Begun::Waits(id, heard)), Some(Record::BetweenWait(asks, id))),
             }
         });
         match begun? {
-            None => self.ledger().settle(place).await,
-            Some((id, heard)) => {
+            Begun::Done(_) => self.ledger().settle(place).await,
+            Begun::Again => self.ledger().settle_all().await,
+            Begun::Waits(id, heard) => {
                 self.expire_later(gfid, Queue::Between, id);
                 self.wait(cx, gfid, Queue::Between, id, heard).await
             }
         }
     }
 
-    async fn between_release(&self, asks: BetweenLk) -> FopResult<()> {
+    async fn between_release(&self, client: &Client, asks: BetweenLk) -> FopResult<()> {
         let (found, place) = self.change(asks.gfid, |shard, _, news| {
+            // What it had is gone.
+            if client.ended.load(Ordering::SeqCst) {
+                return (false, None);
+            }
             let found = self.store.between_unlock(shard, &asks, news);
             (found, found.then_some(Record::BetweenUnlock(asks)))
         });
@@ -356,7 +369,7 @@ impl Brick {
         for (id, lk) in over {
             if self.store.between_take(shard, asks.gfid, id, news).is_some() {
                 tracing::warn!(client = %lk.client, gfid = %lk.gfid, why = LostBy::Expiry.word(), "a lock between xlators was taken");
-                news.place = held.append(&Record::BetweenUnlock(lk)).max(news.place);
+                news.place = held.append(&Record::BetweenTake(lk.gfid, id)).max(news.place);
             }
         }
     }
@@ -364,12 +377,8 @@ impl Brick {
     /// Takes a lock from its owner; whether it was there.
     pub(crate) fn take_between(&self, gfid: Gfid, id: LockId) -> bool {
         let (taken, _) = self.change(gfid, |shard, _, news| {
-            let found = shard.inode(gfid).and_then(|inode| inode.between()).and_then(|between| {
-                let (domain, lock) = between.locks().find(|(_, lock)| lock.id == id)?;
-                Some(self.between_named(gfid, domain, &lock.request))
-            });
             let taken = self.store.between_take(shard, gfid, id, news).is_some();
-            (taken, found.filter(|_| taken).map(Record::BetweenUnlock))
+            (taken, taken.then_some(Record::BetweenTake(gfid, id)))
         });
         taken
     }

@@ -33,6 +33,9 @@ const PROBE_FACTOR: u32 = 4;
 /// The longest distance between two such looks, as a power of the factor.
 const PROBE_POWER_MAX: u32 = 5;
 
+/// After how long a snapshot is tried again that could not be written.
+const SNAPSHOT_AGAIN_MS: u64 = 1_000;
+
 /// One brick.
 pub(crate) struct Brick {
     pub(crate) name: Arc<str>,
@@ -130,8 +133,10 @@ impl Brick {
         past.records.iter().for_each(|record| self.store.replay(record));
         let mut news = News::default();
         for client in self.store.clients.all().into_iter().filter(|client| !client.is_remote()) {
-            // Of the process that is gone: their locks were written because others' depended on them.
-            self.store.end(client.id, &mut news);
+            // Of the process that is gone: their locks were written because others' depended on them. One of this process
+            // may have the same id.
+            self.store.end(client.id, &mut news, &mut |_| {});
+            self.store.clients.may_come(client.id);
         }
         for client in self.store.clients.all() {
             let mut person = client.person.lock();
@@ -173,7 +178,8 @@ impl Brick {
         let inode_max = u64::from(options.inode_max);
         self.options.store(Arc::new(options));
         let held = self.ledger().hold();
-        // The journal has to make the same of the changes that follow.
+        // The journal has to make the same of the changes before and after: none is under way meanwhile.
+        let _shards = self.store.all();
         self.store.set_inode_max(inode_max);
         let _ = held.append(&Record::InodeMax(inode_max));
     }
@@ -213,6 +219,8 @@ impl Brick {
             }
             Later::Probe(id, power) => self.probe_again(id, power),
             Later::Grace => self.end_grace_if_over(),
+            // One that is due is written next.
+            Later::Snapshot => {}
         }
     }
 
@@ -222,8 +230,13 @@ impl Brick {
             let still = brick.ledger().still();
             brick.store.sweep();
             still.rotate(|write| brick.store.snapshot(write))
-        });
-        match rotated.await {
+        })
+        .await;
+        if !matches!(rotated, Ok(Ok(()))) {
+            // Also when nobody asks for a lock meanwhile: all are refused until there is one.
+            self.timers.at(self.now_ms() + SNAPSHOT_AGAIN_MS, Later::Snapshot);
+        }
+        match rotated {
             Ok(Ok(())) => {}
             Ok(Err(reason)) => {
                 tracing::error!(brick = &*self.name, reason, "no snapshot of the locks could be written")
@@ -256,7 +269,7 @@ impl Brick {
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
     }
 
-    /// Changes one object and writes it down: `act` says which record stands for what it did.
+    /// Changes one object and writes it down: `act` says which record stands for what it did. Where the last one stands.
     pub(crate) fn change<T>(
         &self,
         gfid: Gfid,
@@ -266,9 +279,12 @@ impl Brick {
         let held = self.ledger().hold();
         let mut shard = self.store.shard(gfid);
         let (result, record) = act(&mut shard, &held, &mut news);
-        let place = record.and_then(|record| held.append(&record));
+        let place = record.and_then(|record| held.append(&record)).max(news.place);
         drop(shard);
         drop(held);
+        if self.store.clients.have_grown() && self.store.sweep_is_due() {
+            self.ledger().want();
+        }
         self.publish(news, place);
         (result, place)
     }
@@ -344,11 +360,14 @@ impl Brick {
         }
     }
 
-    /// Whether the wait of `owner` closes a cycle on this brick; then `refuse` is called under every shard.
-    pub(crate) fn closes_cycle(&self, owner: OwnerKey) -> bool {
+    /// Refuses a wait that closes a cycle on this brick. Of two that begin at once one is refused.
+    pub(crate) fn refuse_cycle(&self, gfid: Gfid, id: WaiterId) {
+        let held = self.ledger().hold();
+        // It was answered meanwhile.
+        let Some(owner) = self.store.waits.with(id, |one| one.owner) else { return };
         // Nobody waits for whom holds nothing and waits for one thing only: so it is in a crowd before one lock.
         if !self.store.clients.owner(owner).may_be_waited_for() && self.store.waits.of_owner(owner).len() < 2 {
-            return false;
+            return;
         }
         let waits_for = &mut |owner: OwnerKey| -> Vec<OwnerKey> {
             let places = self.store.waits.of_owner(owner);
@@ -358,7 +377,7 @@ impl Brick {
                 .collect()
         };
         if find_cycle(owner, waits_for).is_none() {
-            return false;
+            return;
         }
         // What was seen one after the other may never have been so at once.
         let mut shards: AllShards<'_> = self.store.all();
@@ -369,7 +388,17 @@ impl Brick {
                 .flat_map(|place| self.blockers(shards.of(place.gfid), place.gfid, place.queue, place.id))
                 .collect()
         };
-        find_cycle(owner, at_once).is_some()
+        if find_cycle(owner, at_once).is_none() {
+            return;
+        }
+        let mut news = News::default();
+        let kind = LkKind::Posix;
+        let Some(waiting) = self.store.cancel(shards.of(gfid), gfid, kind, id, &mut news) else { return };
+        news.answered.extend(waiting.call.map(|call| (call, Outcome::Deadlock)));
+        let place = held.append(&Record::Cancel(gfid, kind, id));
+        drop(shards);
+        drop(held);
+        self.publish(news, place);
     }
 
     /// Whom a waiter of a POSIX lock waits for; other families know no deadlock, as on Linux.
@@ -392,18 +421,20 @@ impl Brick {
             self.store.waits.with(id, |one| (one.gfid, one.queue, one.asked.map(|asked| (one.client.id, asked))));
         let Some((gfid, queue, Some((client, asked)))) = asked else { return };
         let initiator = RequestId { client, slot: asked.slot, sequence: asked.sequence };
-        let probe = Probe { initiator, owner: brickwork_api::LkOwner::default(), gfid, hops: 0 };
+        let probe = Probe { initiator, owner: brickwork_api::LkOwner::default(), gfid, path: Vec::new() };
         self.probe_blockers(gfid, queue, id, &probe);
         self.probe_later(id, (power + 1).min(PROBE_POWER_MAX));
     }
 
     /// Asks the clients of those for whom a waiter waits.
     pub(crate) fn probe_blockers(&self, gfid: Gfid, queue: Queue, id: WaiterId, probe: &Probe) {
+        let held = self.ledger().hold();
         let mut blockers = self.blockers(&self.store.shard(gfid), gfid, queue, id);
         blockers.sort_unstable();
         blockers.dedup();
-        for blocker in blockers {
-            let owner = self.store.clients.owner(blocker);
+        let owners: Vec<_> = blockers.into_iter().map(|blocker| self.store.clients.owner(blocker)).collect();
+        drop(held);
+        for owner in owners {
             let probe = Probe { owner: owner.name.clone(), gfid, ..probe.clone() };
             self.up.notify(Event::Lock(ClientNotice { client: owner.client.id, notice: LockNotice::Probe(probe) }));
         }
@@ -440,8 +471,11 @@ impl Brick {
         );
         *grace = None;
         drop(grace);
-        for client in silent {
-            // It has nothing, and is told so when it claims.
+        // Those have nothing, and are told so when they claim. Who was cut off in the middle of its claims has some.
+        for client in silent.into_iter().filter(|client| !self.holds(*client)) {
+            if let Some(client) = self.store.clients.get(client) {
+                client.recorded.store(false, Ordering::Release);
+            }
             self.ledger().holds_nothing(client);
         }
         self.in_grace.store(false, Ordering::Release);

@@ -14,12 +14,14 @@ use crate::brick::Brick;
 use crate::clients::Client;
 use crate::record::{Asked, Lk, Record};
 use crate::table::{Lock, Mode, Refused, Tag, WaiterId};
-use crate::waits::{Outcome, Queue};
+use crate::waits::{Outcome, Place, Queue};
 
 /// What has become of a call at its first look.
-enum Begun {
+pub(crate) enum Begun {
     /// It is done, and may be answered when this record is durable.
     Done(Option<u64>),
+    /// It was done before.
+    Again,
     /// It waits.
     Waits(WaiterId, oneshot::Receiver<Outcome>),
 }
@@ -114,20 +116,30 @@ impl Brick {
     async fn unlock(&self, asks: Lk) -> FopResult<()> {
         let client = self.store.clients.calling(asks.client)?;
         if client.answered(asks.asked).is_some() {
-            return Ok(());
+            return self.ledger().settle_all().await;
         }
         let (done, place) = self.change(asks.gfid, |shard, _, news| {
-            let done = self.store.unlock(shard, &asks, news);
+            if client.ended.load(Ordering::SeqCst) {
+                return (Err(Errno::ENOTCONN.into()), None);
+            }
+            let done = self.store.unlock(shard, &asks, news).map_err(|refused| refusal(&refused));
             let record = done.is_ok().then(|| Record::Unlock(asks.clone()));
             (done, record)
         });
-        done.map_err(|refused| refusal(&refused))?;
+        done?;
         self.ledger().settle(place).await
     }
 
     async fn take_lock(&self, cx: &Cx, client: &Arc<Client>, asks: Lk, waits: bool) -> FopResult<()> {
         if client.answered(asks.asked).is_some() {
-            return Ok(());
+            return self.ledger().settle_all().await;
+        }
+        // Before anything that may refuse it: it has been let in, and would wait on with nobody to answer.
+        if let Some((place, heard)) = self.waits_already(client, asks.asked) {
+            if let Queue::Lk(kind) = place.queue {
+                self.waits_on(place.gfid, kind, place.id);
+            }
+            return self.wait(cx, place.gfid, place.queue, place.id, heard).await;
         }
         self.until_no_grace(cx).await?;
         self.admit(client, waits).await?;
@@ -136,27 +148,35 @@ impl Brick {
         let queue = Queue::Lk(asks.kind);
         match self.begin(client, asks, waits)? {
             Begun::Done(place) => self.ledger().settle(place).await,
+            Begun::Again => self.ledger().settle_all().await,
             Begun::Waits(id, heard) => self.wait(cx, gfid, queue, id, heard).await,
         }
     }
 
+    /// The place of a call that stands in a queue already: from before a restart, or by way of another connection or graph.
+    pub(crate) fn waits_already(
+        &self,
+        client: &Client,
+        asked: Option<Asked>,
+    ) -> Option<(Place, oneshot::Receiver<Outcome>)> {
+        let place = self.store.waits.find(client.id, asked?)?;
+        let (call, heard) = oneshot::channel();
+        self.store.waits.adopt(place.id, call).then_some((place, heard))
+    }
+
     fn begin(&self, client: &Arc<Client>, asks: Lk, waits: bool) -> FopResult<Begun> {
-        // Its own place from before a restart, or by way of another graph.
-        if let Some(place) = asks.asked.and_then(|asked| self.store.waits.find(client.id, asked)) {
-            let (call, heard) = oneshot::channel();
-            if self.store.waits.adopt(place.id, call) {
-                self.waits_on(asks.gfid, asks.kind, place.id);
-                return Ok(Begun::Waits(place.id, heard));
-            }
-            if client.answered(asks.asked).is_some() {
-                return Ok(Begun::Done(None));
-            }
-        }
-        let owner = self.store.clients.key(client, &asks.owner);
         let (begun, place) = self.change(asks.gfid, |shard, held, news| {
             if client.ended.load(Ordering::SeqCst) {
                 return (Err(Errno::ENOTCONN.into()), None);
             }
+            // The same call by way of another connection was faster: looked at here, it is either done or not.
+            if client.answered(asks.asked).is_some() {
+                return (Ok(Begun::Again), None);
+            }
+            if let Some((place, heard)) = self.waits_already(client, asks.asked) {
+                return (Ok(Begun::Waits(place.id, heard)), None);
+            }
+            let owner = self.store.clients.key(client, &asks.owner);
             self.expire(shard, held, &asks, owner, news);
             if waits {
                 self.begin_wait(shard, asks.clone(), news)
@@ -168,12 +188,12 @@ impl Brick {
         });
         match begun? {
             Begun::Done(_) => Ok(Begun::Done(place)),
+            Begun::Again => Ok(Begun::Again),
             Begun::Waits(id, heard) => {
-                if asks.kind == LkKind::Posix && self.closes_cycle(owner) {
-                    self.end_wait(asks.gfid, Queue::Lk(asks.kind), id, Outcome::Deadlock);
-                } else {
-                    self.waits_on(asks.gfid, asks.kind, id);
+                if asks.kind == LkKind::Posix {
+                    self.refuse_cycle(asks.gfid, id);
                 }
+                self.waits_on(asks.gfid, asks.kind, id);
                 Ok(Begun::Waits(id, heard))
             }
         }
@@ -208,6 +228,8 @@ impl Brick {
         if !self.any_away() {
             return;
         }
+        // Keys of owners are good meanwhile.
+        let held = self.ledger().hold();
         let shard = self.store.shard(gfid);
         let blockers = shard.inode(gfid).map_or_else(Vec::new, |inode| match queue {
             Queue::Lk(kind) => inode.table(kind).map_or_else(Vec::new, |table| table.blockers(id)),
@@ -219,6 +241,7 @@ impl Brick {
             let until = owner.client.person.lock().life.and_then(|life| life.protected_until());
             until.into_iter().for_each(|at_ms| self.timers.at(at_ms, crate::timers::Later::Expiry));
         }
+        drop(held);
     }
 
     /// Waits until a call has its answer, or is given up.

@@ -141,9 +141,13 @@ impl Client {
         self.answers.lock().get(&slot).filter(|remembered| remembered.sequence == sequence).cloned()
     }
 
-    /// Remembers a success.
+    /// Remembers a success, unless that of a later request in its slot is known: a call that was given up may be granted
+    /// after its slot was used again.
     pub(crate) fn remember(&self, slot: u32, remembered: Remembered) {
-        self.answers.lock().insert(slot, remembered);
+        let mut answers = self.answers.lock();
+        if answers.get(&slot).is_none_or(|known| known.sequence <= remembered.sequence) {
+            answers.insert(slot, remembered);
+        }
     }
 
     /// Forgets a success.
@@ -221,6 +225,8 @@ pub(crate) struct Clients {
     by_id: RwLock<HashMap<ClientId, Arc<Client>>>,
     gone: Mutex<Gone>,
     owners: RwLock<Keys>,
+    /// Keys were added although none was free.
+    grown: AtomicBool,
 }
 
 /// The last clients that ended: what of their calls comes late is nobody's.
@@ -258,12 +264,16 @@ impl Clients {
 
     /// The client of this id, which is let in.
     pub(crate) fn welcome(&self, id: ClientId) -> Arc<Client> {
+        self.may_come(id);
+        self.of(id)
+    }
+
+    /// Notes that calls of this client are not of one that has ended.
+    pub(crate) fn may_come(&self, id: ClientId) {
         let mut gone = self.gone.lock();
         if gone.ids.remove(&id) {
             gone.order.retain(|other| *other != id);
         }
-        drop(gone);
-        self.of(id)
     }
 
     /// The client of this id, if it is known.
@@ -293,7 +303,8 @@ impl Clients {
         self.by_id.write().remove(&id)
     }
 
-    /// The key of an owner, new if need be.
+    /// The key of an owner, new if need be. It is good until the journal is let go of that is held meanwhile: one that is
+    /// not in use may be another owner's then.
     pub(crate) fn key(&self, client: &Arc<Client>, owner: &LkOwner) -> OwnerKey {
         let mut known = client.owners.lock();
         if let Some(key) = known.get(owner) {
@@ -308,6 +319,7 @@ impl Clients {
             }
             None => {
                 keys.entries.push(Some(entry));
+                self.grown.store(true, Ordering::Relaxed);
                 OwnerKey(u32::try_from(keys.entries.len() - 1).expect("owners are bounded by locks and waiters"))
             }
         };
@@ -325,6 +337,11 @@ impl Clients {
         self.owners.read().entries[key.0 as usize].clone().expect("a key in use is not swept")
     }
 
+    /// Whether there are more keys than when this was asked last.
+    pub(crate) fn have_grown(&self) -> bool {
+        self.grown.load(Ordering::Relaxed) && self.grown.swap(false, Ordering::Relaxed)
+    }
+
     /// How many keys are given out.
     pub(crate) fn keys(&self) -> usize {
         let keys = self.owners.read();
@@ -333,16 +350,15 @@ impl Clients {
 
     /// Takes back the keys for which `in_use` says no. Nobody may hold one that it has not put to use.
     pub(crate) fn sweep(&self, in_use: impl Fn(OwnerKey) -> bool) {
-        let mut keys = self.owners.write();
-        for number in 0..keys.entries.len() {
-            let key = OwnerKey(number as u32);
-            if keys.entries[number].is_none() || in_use(key) {
-                continue;
-            }
-            if let Some(owner) = keys.entries[number].take() {
-                owner.client.owners.lock().remove(&owner.name);
-                keys.free.push(number as u32);
-            }
+        let entries = self.owners.read().entries.clone();
+        for (number, owner) in (0u32..).zip(entries) {
+            let Some(owner) = owner.filter(|_| !in_use(OwnerKey(number))) else { continue };
+            // First the owner's name, as whoever looks for its key does.
+            let mut known = owner.client.owners.lock();
+            known.remove(&owner.name);
+            let mut keys = self.owners.write();
+            keys.entries[number as usize] = None;
+            keys.free.push(number);
         }
     }
 }

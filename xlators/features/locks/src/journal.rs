@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use brickwork_api::{ClientId, Errno, FopError, FopResult};
 use brickwork_codec::{decode, encode};
@@ -49,6 +49,8 @@ pub(crate) struct Ledger {
     holders: Option<Mutex<Holders>>,
     broken: AtomicBool,
     due: AtomicBool,
+    /// Where the last record stands.
+    last: AtomicU64,
     /// A snapshot is due.
     pub(crate) wants: Notify,
 }
@@ -95,6 +97,7 @@ impl Ledger {
             holders: None,
             broken: AtomicBool::new(false),
             due: AtomicBool::new(false),
+            last: AtomicU64::new(0),
             wants: Notify::new(),
         }
     }
@@ -121,6 +124,7 @@ impl Ledger {
             holders: Some(Mutex::new(holders)),
             broken: AtomicBool::new(false),
             due: AtomicBool::new(false),
+            last: AtomicU64::new(0),
             wants: Notify::new(),
         };
         Ok((ledger, Past { records, holders: known, lost }))
@@ -156,6 +160,15 @@ impl Ledger {
         let journal = self.journal.read().clone();
         let Some(journal) = journal else { return Err(self.unwritten(&"it is closed")) };
         journal.durable(place).await.map_err(|error| self.unwritten(&error))
+    }
+
+    /// As [`Ledger::settle`], of everything that was written until now.
+    ///
+    /// # Errors
+    /// As [`Ledger::settle`].
+    pub(crate) async fn settle_all(&self) -> FopResult<()> {
+        let last = self.last.load(Ordering::Acquire);
+        self.settle((last > 0).then_some(last)).await
     }
 
     /// Whether a snapshot is wanted.
@@ -217,7 +230,8 @@ impl Ledger {
         }
     }
 
-    fn want(&self) {
+    /// Asks for a snapshot, and with it for a look at which owners are in use.
+    pub(crate) fn want(&self) {
         self.due.store(true, Ordering::Relaxed);
         self.wants.notify_one();
     }
@@ -241,6 +255,7 @@ impl Held<'_> {
         if appended.wants_snapshot {
             self.ledger.want();
         }
+        self.ledger.last.fetch_max(appended.sequence, Ordering::AcqRel);
         Some(appended.sequence)
     }
 }
@@ -251,7 +266,10 @@ impl Still<'_> {
     /// # Errors
     /// For people; the journal is as before, and a snapshot stays due.
     pub(crate) fn rotate(&self, records: impl FnOnce(&mut dyn FnMut(&Record))) -> Result<(), String> {
-        let Some(journal) = &*self.journal else { return Ok(()) };
+        let Some(journal) = &*self.journal else {
+            self.ledger.due.store(false, Ordering::Relaxed);
+            return Ok(());
+        };
         let rotated = journal.rotate(|snapshot| {
             let mut failed = Ok(());
             records(&mut |record| {

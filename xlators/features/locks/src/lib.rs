@@ -14,6 +14,8 @@ mod presence;
 mod questions;
 mod reclaiming;
 mod record;
+#[cfg(test)]
+mod replayed;
 pub mod rules;
 mod shielding;
 mod store;

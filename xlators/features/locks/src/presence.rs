@@ -1,5 +1,6 @@
 //! Clients that come, go, and compare beliefs.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use brickwork_api::locks::{
@@ -13,7 +14,7 @@ use crate::clients::Client;
 use crate::record::{Asked, Record};
 use crate::rules::life::{Keeping, Life, Presence, beyond_limit};
 use crate::rules::reclaim::{ClaimDecision, GraceFor, decide_claim};
-use crate::store::{KINDS, News, owners};
+use crate::store::{KINDS, News, Store, owners};
 use crate::table::{Mode, OwnerKey, Tag};
 use crate::timers::Later;
 use crate::waits::Outcome;
@@ -62,7 +63,8 @@ impl Brick {
         let was_away = self.store.clients.get(id).is_some_and(|client| {
             client.person.lock().life.is_some_and(|life| matches!(life.presence(), Presence::Detached { .. }))
         });
-        let place = self.store.end(id, &mut news).then(|| held.append(&Record::Ended(id))).flatten();
+        let known = self.store.end(id, &mut news, &mut |record| _ = held.append(record));
+        let place = known.then(|| held.append(&Record::Ended(id))).flatten();
         drop(held);
         if was_away {
             self.away.fetch_sub(1, Ordering::Relaxed);
@@ -116,7 +118,7 @@ impl Brick {
 
     /// Passes a probe on to those for whom an owner of the client waits.
     pub(crate) fn probed(&self, id: ClientId, probe: &Probe) {
-        if probe.hops > PROBE_HOPS_MAX {
+        if probe.path.len() > PROBE_HOPS_MAX {
             return;
         }
         let client = self.store.clients.get(id);
@@ -136,7 +138,7 @@ impl Brick {
         if too_many {
             return Err(FopError::new(Errno::EINVAL).doing("reading the claims of a client"));
         }
-        let client = self.store.clients.of(id);
+        let client = self.store.clients.calling(id)?;
         let mut verdicts = Vec::with_capacity(claims.claims.len());
         let mut place = None;
         for claim in &claims.claims {
@@ -179,22 +181,33 @@ impl Brick {
     /// Takes everything that a client holds, although nobody wants it.
     fn expire_client(&self, id: ClientId) {
         let Some(client) = self.store.clients.get(id) else { return };
-        for (gfid, kind, owner) in self.store.places_of(&client) {
+        for (gfid, kind) in self.store.places_of(&client) {
             self.change(gfid, |shard, held, news| {
-                // Releasing whole ranges needs no room.
-                let _ = self.take(shard, held, (gfid, kind, owner), ByteRange::ALL, (LostBy::Expiry, true), news);
+                // It may be back.
+                let owners = match client.may_expire(self.now_ms()) {
+                    true => Store::holders(shard, gfid, kind, &client.keys()),
+                    false => Vec::new(),
+                };
+                for owner in owners {
+                    // Releasing whole ranges needs no room.
+                    let _ = self.take(shard, held, (gfid, kind, owner), ByteRange::ALL, (LostBy::Expiry, true), news);
+                }
                 ((), None)
             });
         }
     }
 
-    async fn judge(&self, client: &Client, claim: &Claim) -> FopResult<(Verdict, Option<u64>)> {
-        let key = self.store.clients.key(&self.store.clients.of(client.id), &claim.owner);
+    async fn judge(&self, client: &Arc<Client>, claim: &Claim) -> FopResult<(Verdict, Option<u64>)> {
         let ranges = claim.ranges.iter().map(claimed_range).collect::<FopResult<Vec<_>>>()?;
         if self.grace_for(client.id) == GraceFor::This {
             self.admit(client, false).await?;
         }
         Ok(self.change(claim.gfid, |shard, held, news| {
+            // What it had is gone, and nothing is taken for it.
+            if client.ended.load(Ordering::SeqCst) {
+                return (Verdict::Lost, None);
+            }
+            let key = self.store.clients.key(client, &claim.owner);
             // Looked at under the shard: what is taken here after the end of a grace is taken after us.
             let grace = self.grace_for(client.id);
             let (mut got, mut lost) = (0, false);

@@ -1,6 +1,7 @@
 //! Locks that are taken over from a client that failed.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use brickwork_api::locks::RECLAIM_REFUSED;
 use brickwork_api::{ClientId, Errno, FopError, FopResult, Xdata};
@@ -20,12 +21,15 @@ impl Brick {
     /// `ENOLCK` with `RECLAIM_REFUSED`; nothing has changed then.
     pub(crate) async fn reclaim(&self, client: &Arc<Client>, asks: Lk) -> FopResult<()> {
         if client.answered(asks.asked).is_some() {
-            return Ok(());
+            return self.ledger().settle_all().await;
         }
         self.admit(client, false).await?;
-        let owner = self.store.clients.key(client, &asks.owner);
-        let namesakes = self.namesakes(client, &asks);
         let (done, place) = self.change(asks.gfid, |shard, _, news| {
+            if client.ended.load(Ordering::SeqCst) {
+                return (Err(Errno::ENOTCONN.into()), None);
+            }
+            let owner = self.store.clients.key(client, &asks.owner);
+            let namesakes = self.namesakes(client, &asks);
             // Looked at under the shard: what is taken here after the end of a grace is taken after us.
             let grace = self.grace_for(client.id);
             let (found, from) = self.found(shard, &asks, owner, &namesakes);

@@ -47,8 +47,10 @@ pub(crate) enum Record {
     InodeMax(u64),
     /// A client is let in.
     Client(ClientId, Attaching),
-    /// A client is gone.
+    /// A client is gone; what it had in the shards is gone already.
     Ended(ClientId),
+    /// What a client that is gone had in a shard goes.
+    EndedIn { client: ClientId, shard: u32 },
     /// A lock is granted at once.
     Set(Lk),
     /// A call joins the queue.
@@ -81,8 +83,10 @@ pub(crate) enum Record {
     BetweenSet(BetweenLk),
     /// A call of an xlator joins the queue.
     BetweenWait(BetweenLk, WaiterId),
-    /// A lock between xlators is released, or taken from its owner.
+    /// A lock between xlators is released.
     BetweenUnlock(BetweenLk),
+    /// A lock between xlators is taken from its owner.
+    BetweenTake(Gfid, LockId),
     /// A call of an xlator leaves the queue.
     BetweenCancel(Gfid, WaiterId),
     /// A lock between xlators of a snapshot.

@@ -84,6 +84,8 @@ impl Brick {
         if options.mandatory == Mandatory::File && !self.is_marked(cx, io, options.mandatory).await? {
             return Ok(());
         }
+        // Keys of owners are good meanwhile.
+        let _held = self.ledger().hold();
         for lock in self.overlapping(io.gfid, range) {
             let lock = InTheWay { whose: self.whose(cx, io, &lock), mode: lock.mode, mandatory: lock.tag.mandatory };
             options.mandatory.judge(actor, io.access, lock).map_err(|errno| in_the_way(errno, io))?;
@@ -96,10 +98,10 @@ impl Brick {
         if !self.options.load().enforce || !self.is_enforced(cx, asks.gfid).await? {
             return Ok(());
         }
-        let client = self.store.clients.of(asks.client);
-        let own = self.store.clients.key(&client, &asks.owner);
-        let whose = |owner: OwnerKey| if owner == own { Whose::Own } else { Whose::Other };
+        let client = self.store.clients.calling(asks.client)?;
         let (waiters, _) = self.change(asks.gfid, |shard, held, news| {
+            let own = self.store.clients.known_key(&client, &asks.owner);
+            let whose = |owner: OwnerKey| if Some(owner) == own { Whose::Own } else { Whose::Other };
             let table = shard.inode(asks.gfid).and_then(|inode| inode.table(asks.kind));
             let (mut holders, waiters): (Vec<OwnerKey>, Vec<_>) = table.map_or_else(Default::default, |table| {
                 let others = table.waiters().filter(|one| preempts(whose(one.ask.owner))).map(|one| one.id);
@@ -161,6 +163,7 @@ impl Brick {
 
     fn standing(&self, cx: &Cx, io: Io, range: ByteRange) -> Standing {
         let actor = Actor { owner_known: !cx.lk_owner.as_bytes().is_empty(), internal: false };
+        let _held = self.ledger().hold();
         let mut own: Vec<ByteRange> = self
             .overlapping(io.gfid, range)
             .iter()

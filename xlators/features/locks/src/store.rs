@@ -147,12 +147,16 @@ impl Store {
         shard: &mut Shard,
         (gfid, kind, owner): (Gfid, LkKind, OwnerKey),
         act: impl FnOnce(&mut Table, &Ids, usize) -> T,
-    ) -> T {
-        let held = |table: &Table| table.held_by(owner) as i64;
+    ) -> T
+    where
+        T: LetsIn,
+    {
         let (result, more) = self.change(shard, gfid, kind, |table, ids, max| {
-            let before = held(table);
+            // Not the owner's own, one by one: it may have a million.
+            let before = table.len() as i64;
             let result = act(table, ids, max);
-            (result, held(table) - before)
+            let more = table.len() as i64 - before - result.let_in();
+            (result, more)
         });
         if more != 0 {
             self.clients.owner(owner).count(more);
@@ -218,8 +222,9 @@ impl Store {
                 self.moved_up(lk.gfid, lk.kind, effects, news);
                 Ok(true)
             }
-            Waited::Queued => {
+            Waited::Queued(effects) => {
                 self.waits.add(id, self.waiting(&client, lk, ask.owner, before, call));
+                self.moved_up(lk.gfid, lk.kind, effects, news);
                 Ok(false)
             }
         }
@@ -312,26 +317,43 @@ impl Store {
     }
 
     /// Where a client holds locks of applications.
-    pub(crate) fn places_of(&self, client: &Client) -> Vec<(Gfid, LkKind, OwnerKey)> {
+    pub(crate) fn places_of(&self, client: &Client) -> Vec<(Gfid, LkKind)> {
         let keys = client.keys();
-        self.shards().flat_map(|shard| places(&shard, &keys)).collect()
+        let mut places: Vec<(Gfid, LkKind)> =
+            self.shards().flat_map(|shard| places(&shard, &keys)).map(|(gfid, kind, _)| (gfid, kind)).collect();
+        places.dedup();
+        places
+    }
+
+    /// Which of these owners hold locks there.
+    pub(crate) fn holders(shard: &Shard, gfid: Gfid, kind: LkKind, keys: &HashSet<OwnerKey>) -> Vec<OwnerKey> {
+        let table = shard.inode(gfid).and_then(|inode| inode.table(kind));
+        let mut holders: Vec<OwnerKey> =
+            table.map_or_else(Vec::new, |table| table.locks().map(|lock| lock.owner).collect());
+        holders.retain(|owner| keys.contains(owner));
+        holders.sort_unstable();
+        holders.dedup();
+        holders
     }
 
     /// Releases everything of a client that is gone, in one shard; whether there was anything.
     pub(crate) fn end_in(&self, shard: &mut Shard, client: &Client, news: &mut News) -> bool {
         let keys = client.keys();
-        let theirs = places(shard, &keys);
+        let mut theirs = places(shard, &keys);
+        // By what a restart knows too, which gives others numbers: it is they who move up meanwhile.
+        theirs.sort_by_cached_key(|(gfid, kind, owner)| (*gfid, *kind as u8, self.clients.owner(*owner).name.clone()));
         for (gfid, kind, owner) in &theirs {
             let released = self.change(shard, *gfid, *kind, |table, ids, max| table.release_owner(*owner, ids, max));
             self.released(*gfid, *kind, released, news);
         }
-        let between: Vec<Gfid> = shard
+        let mut between: Vec<Gfid> = shard
             .iter()
             .filter(|(_, inode)| {
                 inode.between().is_some_and(|between| owners(between).any(|owner| keys.contains(&owner)))
             })
             .map(|(gfid, _)| gfid)
             .collect();
+        between.sort_unstable();
         for gfid in &between {
             self.between_end(shard, *gfid, &|owner| keys.contains(&owner), news);
         }
@@ -351,19 +373,24 @@ impl Store {
         let taken = table.overlapping(owner, range);
         let effects =
             self.change_of(shard, (gfid, kind, owner), |table, ids, max| table.unlock(owner, range, ids, max))?;
+        // Before others move up: what one of the owner's own calls is granted by that is not lost.
+        let opens = self.lost(gfid, kind, owner, &taken, (why, fence), news);
         self.moved_up(gfid, kind, effects, news);
-        Ok(self.lost(gfid, kind, owner, &taken, (why, fence), news))
+        Ok(opens)
     }
 
     /// Gives a lock another owner: the very record, in its place.
     pub(crate) fn hand_over(&self, shard: &mut Shard, from: OwnerKey, to: &Lk, news: &mut News) -> bool {
         let (client, ask) = self.ask(to);
-        let handed = self.change(shard, to.gfid, to.kind, |table, _, _| {
-            table.hand_over(from, ask.range, ask.mode, ask.owner, &ask.tag)
+        let (handed, more) = self.change(shard, to.gfid, to.kind, |table, _, _| {
+            let before = table.len() as i64;
+            let handed = table.hand_over(from, ask.range, ask.mode, ask.owner, &ask.tag);
+            (handed, table.len() as i64 - before)
         });
         let Some(old) = handed else { return false };
         self.clients.owner(from).count(-1);
-        self.clients.owner(ask.owner).count(1);
+        // Fewer where it was joined to others.
+        self.clients.owner(ask.owner).count(1 + more);
         // Somebody of the new owner may have waited for what it has now.
         let effects = self.change(shard, to.gfid, to.kind, |table, ids, max| table.settle(ids, max));
         self.moved_up(to.gfid, to.kind, effects, news);
@@ -377,22 +404,22 @@ impl Store {
         let Some(grant) = client.answered(Some(asked)).filter(|one| one.took) else { return false };
         client.forget(asked.slot);
         let gfid = grant.gfid;
-        if shard.inode(gfid).is_none() {
-            return false;
-        }
         match grant.done {
             Done::Lk { kind, owner, range, before, .. } => {
-                self.undo_lk(shard, (gfid, kind, owner), range, &before, news)
+                self.undo_lk(shard, (gfid, kind, owner), range, &before, news);
             }
             Done::Between { owner, domain, scope } => {
                 let released = self.between(shard, gfid, |between, ids| between.unlock(&domain, owner, &scope, ids));
-                let Some((_, granted)) = released else { return false };
-                self.between_granted(gfid, &granted, news);
-                true
+                if let Some((_, granted)) = released {
+                    self.between_granted(gfid, &granted, news);
+                }
             }
         }
+        true
     }
 
+    /// What the owner still holds of `granted` becomes what it was before, and the rest is released. What it held before and
+    /// holds still is never free in between; where others keep it from a stronger lock that it had, it keeps the weaker one.
     fn undo_lk(
         &self,
         shard: &mut Shard,
@@ -400,27 +427,22 @@ impl Store {
         granted: ByteRange,
         before: &Before,
         news: &mut News,
-    ) -> bool {
-        let tag = shard
-            .inode(gfid)
-            .and_then(|inode| inode.table(kind))
-            .and_then(|table| table.overlapping(owner, granted).first().map(|lock| lock.tag));
-        let unlocked =
-            self.change_of(shard, (gfid, kind, owner), |table, ids, max| table.unlock(owner, granted, ids, max));
-        let Ok(effects) = unlocked else { return false };
-        if let Some(tag) = tag {
-            for (range, mode) in before {
-                let ask = Ask { owner, range: *range, mode: *mode, tag };
-                // Where others were faster its owner is told when it claims.
-                if let Ok(effects) =
-                    self.change_of(shard, (gfid, kind, owner), |table, ids, max| table.set(&ask, ids, max))
-                {
-                    self.moved_up(gfid, kind, effects, news);
-                }
+    ) {
+        let Some(table) = shard.inode(gfid).and_then(|inode| inode.table(kind)) else { return };
+        let held = table.overlapping(owner, granted);
+        for (range, mode) in before {
+            for (range, tag) in held.iter().filter_map(|lock| Some((cut(lock.range, *range)?, lock.tag))) {
+                let ask = Ask { owner, range, mode: *mode, tag };
+                let set = self.change_of(shard, (gfid, kind, owner), |table, ids, max| table.set(&ask, ids, max));
+                set.into_iter().for_each(|effects| self.moved_up(gfid, kind, effects, news));
             }
         }
-        self.moved_up(gfid, kind, effects, news);
-        true
+        for range in without(granted, before) {
+            // Where the table has no room for two instead of one, it stays: its open or its owner ends it.
+            let unlocked =
+                self.change_of(shard, (gfid, kind, owner), |table, ids, max| table.unlock(owner, range, ids, max));
+            unlocked.into_iter().for_each(|effects| self.moved_up(gfid, kind, effects, news));
+        }
     }
 
     /// Notes that locks were taken from their owner: it is not told any more that it got them, and its opens are fenced.
@@ -465,10 +487,9 @@ impl Store {
     }
 
     fn moved_up(&self, gfid: Gfid, kind: LkKind, effects: Effects, news: &mut News) {
-        for Waiter { id, ask } in effects.granted {
+        for (Waiter { id, ask }, more) in effects.granted.into_iter().zip(effects.more) {
+            self.clients.owner(ask.owner).count(i64::from(more));
             let Some(waiting) = self.waits.take(id) else { continue };
-            // One at most: it may have been joined to another.
-            self.clients.owner(waiting.owner).count(1);
             if let Some(Asked { slot, sequence }) = waiting.asked {
                 let Ask { owner, range, mode, .. } = ask;
                 let before = waiting.before;
@@ -540,10 +561,19 @@ impl Store {
 
     /// Looks for keys of owners that nothing uses any more, when there are many more than the last time. Nothing may change meanwhile.
     pub(crate) fn sweep(&self) {
-        let keys = self.clients.keys();
-        if keys < KEYS_MIN || (keys as u64) < 2 * self.swept.load(Ordering::Relaxed) {
-            return;
+        if self.sweep_is_due() {
+            self.sweep_now();
         }
+    }
+
+    /// Whether there are many more keys of owners than were in use.
+    pub(crate) fn sweep_is_due(&self) -> bool {
+        let keys = self.clients.keys();
+        keys >= KEYS_MIN && keys as u64 >= 2 * self.swept.load(Ordering::Relaxed)
+    }
+
+    /// As [`Store::sweep`], however many there are.
+    pub(crate) fn sweep_now(&self) {
         let mut used: HashSet<OwnerKey> = HashSet::new();
         for shard in self.shards() {
             for (_, inode) in shard.iter() {
@@ -569,6 +599,33 @@ impl AllShards<'_> {
     /// The shard of an object.
     pub(crate) fn of(&mut self, gfid: Gfid) -> &mut Shard {
         &mut self.0[Store::number(gfid)]
+    }
+}
+
+/// What of a change of a table is of others than whoever made it.
+trait LetsIn {
+    /// How many locks more those have whom it let in.
+    fn let_in(&self) -> i64;
+}
+
+impl LetsIn for () {
+    fn let_in(&self) -> i64 {
+        0
+    }
+}
+
+impl LetsIn for Result<Effects, Refused> {
+    fn let_in(&self) -> i64 {
+        self.as_ref().map_or(0, Effects::let_in)
+    }
+}
+
+impl LetsIn for Result<Waited, Refused> {
+    fn let_in(&self) -> i64 {
+        match self {
+            Ok(Waited::Granted(effects) | Waited::Queued(effects)) => effects.let_in(),
+            Err(_) => 0,
+        }
     }
 }
 
@@ -599,6 +656,17 @@ fn cut(one: ByteRange, other: ByteRange) -> Option<ByteRange> {
     ByteRange::new(one.start().max(other.start()), one.end().min(other.end()))
 }
 
+/// What of `range` is in none of `parts`, which are disjoint and in order.
+fn without(range: ByteRange, parts: &Before) -> Vec<ByteRange> {
+    let (mut rest, mut from) = (Vec::new(), range.start());
+    for (part, _) in parts {
+        rest.extend(ByteRange::new(from, part.start()));
+        from = part.end();
+    }
+    rest.extend(ByteRange::new(from, range.end()));
+    rest
+}
+
 /// What a restart does.
 impl Store {
     /// Makes a change again, as a process before this one wrote it down.
@@ -609,7 +677,12 @@ impl Store {
             Record::InodeMax(max) => self.set_inode_max(*max),
             Record::Client(id, attaching) => self.announce(*id, attaching.clone()),
             Record::Ended(id) => {
-                self.end(*id, news);
+                self.end(*id, news, &mut |_| {});
+            }
+            Record::EndedIn { client, shard } => {
+                if let (Some(client), Some(shard)) = (self.clients.get(*client), self.shards.get(*shard as usize)) {
+                    self.end_in(&mut shard.lock(), &client, news);
+                }
             }
             // What was refused then was not written down; what is refused now was granted beside a lock that was not.
             Record::Set(lk) => drop(self.set(&mut self.shard(lk.gfid), lk, news)),
@@ -678,12 +751,17 @@ impl Store {
     }
 
     /// Ends a client: everything of it goes. Whether it was known.
-    pub(crate) fn end(&self, id: ClientId, news: &mut News) -> bool {
+    ///
+    /// `write` gets a record for each shard, under the shard: others take there what the client had as soon as it is free,
+    /// and what they write must stand behind it.
+    pub(crate) fn end(&self, id: ClientId, news: &mut News, write: &mut dyn FnMut(&Record)) -> bool {
         let Some(client) = self.clients.get(id) else { return false };
         // Seen under each shard by whoever takes something for it there: before us, and then it goes, or never.
         client.ended.store(true, Ordering::SeqCst);
-        for mut shard in self.shards() {
-            self.end_in(&mut shard, &client, news);
+        for (number, mut shard) in self.shards().enumerate() {
+            if self.end_in(&mut shard, &client, news) {
+                write(&Record::EndedIn { client: id, shard: number as u32 });
+            }
         }
         self.fences.lift_client(id);
         self.clients.remove(id);

@@ -1,7 +1,7 @@
 //! What the brick has to look at later, by time.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashSet};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use crate::table::WaiterId;
 
 /// Something to look at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Later {
     /// Whether somebody waits for what a client held that is not protected any more.
     Expiry,
@@ -17,6 +17,8 @@ pub(crate) enum Later {
     Probe(WaiterId, u32),
     /// Whether the grace is over.
     Grace,
+    /// A snapshot of the journal that could not be written.
+    Snapshot,
 }
 
 /// What is to be looked at, by its time in milliseconds of the brick's clock.
@@ -39,15 +41,17 @@ impl Timers {
         }
     }
 
-    /// What is due at `now_ms`.
+    /// What is due at `now_ms`, each once: every waiter before the lock of a client that is away asks for the same look.
     pub(crate) fn due(&self, now_ms: u64) -> Vec<Later> {
         let mut heap = self.heap.lock();
-        let mut due = Vec::new();
+        let (mut due, mut seen) = (Vec::new(), HashSet::new());
         while let Some(Reverse((at_ms, later))) = heap.peek().copied()
             && at_ms <= now_ms
         {
             heap.pop();
-            due.push(later);
+            if seen.insert(later) {
+                due.push(later);
+            }
         }
         due
     }
@@ -71,5 +75,14 @@ mod tests {
         assert_eq!(timers.next(), Some(10));
         assert_eq!(timers.due(20), [Later::Probe(WaiterId(1), 0), Later::Expiry]);
         assert_eq!((timers.due(29), timers.next()), (vec![], Some(30)));
+    }
+
+    /// Each of ten thousand waiters asked for a look at all ten thousand when the client before them was given up.
+    #[test]
+    fn what_many_ask_for_is_looked_at_once() {
+        let timers = Timers::default();
+        (0..10).for_each(|at_ms| timers.at(at_ms / 2, Later::Expiry));
+        assert_eq!(timers.due(20), [Later::Expiry]);
+        assert_eq!(timers.next(), None);
     }
 }

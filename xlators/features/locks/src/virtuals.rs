@@ -10,7 +10,7 @@ use crate::brick::Brick;
 use crate::rules::clrlk::{ClearLocks, What};
 use crate::rules::lockinfo::{Lockinfo, LockinfoKey};
 use crate::rules::xlator_locks::Scope;
-use crate::store::KINDS;
+use crate::store::{KINDS, Shard};
 use crate::table::{LockId, OwnerKey, Table, WaiterId};
 use crate::waits::{Outcome, Queue};
 
@@ -86,36 +86,25 @@ impl Brick {
         let (mut waiters, mut held) = (0, 0);
         for kind in KINDS {
             // Waiters first: they would be granted what goes.
-            let (ids, owners) = self.in_range(gfid, kind, range);
+            let (ids, _) = in_range(&self.store.shard(gfid), gfid, kind, range);
             if clear.which.waiters() {
                 let queue = Queue::Lk(kind);
                 waiters += ids.iter().filter(|id| self.end_wait(gfid, queue, **id, Outcome::Gone)).count();
             }
             if clear.which.held() {
-                for owner in owners {
-                    let (count, _) = self.change(gfid, |shard, journal, news| {
+                (_, _) = self.change(gfid, |shard, journal, news| {
+                    let (_, owners) = in_range(shard, gfid, kind, range);
+                    for owner in owners {
                         let table = shard.inode(gfid).and_then(|inode| inode.table(kind));
                         let count = table.map_or(0, |table| table.overlapping(owner, range).len());
                         let taken = self.take(shard, journal, (gfid, kind, owner), range, (LostBy::Drop, true), news);
-                        (if taken.is_ok() { count } else { 0 }, None)
-                    });
-                    held += count;
-                }
+                        held += if taken.is_ok() { count } else { 0 };
+                    }
+                    ((), None)
+                });
             }
         }
         (waiters, held)
-    }
-
-    fn in_range(&self, gfid: Gfid, kind: LkKind, range: ByteRange) -> (Vec<WaiterId>, Vec<OwnerKey>) {
-        let shard = self.store.shard(gfid);
-        let Some(table) = shard.inode(gfid).and_then(|inode| inode.table(kind)) else { return Default::default() };
-        let waiters =
-            table.waiters().filter(|waiter| waiter.ask.range.overlaps(range)).map(|waiter| waiter.id).collect();
-        let mut owners: Vec<OwnerKey> =
-            table.locks().filter(|lock| lock.range.overlaps(range)).map(|lock| lock.owner).collect();
-        owners.sort_unstable();
-        owners.dedup();
-        (waiters, owners)
     }
 
     fn clear_between(&self, gfid: Gfid, clear: &ClearLocks, means: &dyn Fn(&Scope) -> bool) -> (usize, usize) {
@@ -162,6 +151,17 @@ impl Brick {
         let _ = self.lockinfo.set(LockinfoKey::new(secret));
         Ok(())
     }
+}
+
+/// Who waits for a part of a range, and who holds one.
+fn in_range(shard: &Shard, gfid: Gfid, kind: LkKind, range: ByteRange) -> (Vec<WaiterId>, Vec<OwnerKey>) {
+    let Some(table) = shard.inode(gfid).and_then(|inode| inode.table(kind)) else { return Default::default() };
+    let waiters = table.waiters().filter(|waiter| waiter.ask.range.overlaps(range)).map(|waiter| waiter.id).collect();
+    let mut owners: Vec<OwnerKey> =
+        table.locks().filter(|lock| lock.range.overlaps(range)).map(|lock| lock.owner).collect();
+    owners.sort_unstable();
+    owners.dedup();
+    (waiters, owners)
 }
 
 /// Writes a file whole or not at all, for its owner only.

@@ -9,11 +9,9 @@ use super::find::{Found, find, lk_kind};
 use super::list::rows_of;
 use super::shapes::{CHANGES_MAX, DropAnswer, DropAsk, Kind, LockRow, RowId};
 use super::too_many;
-use crate::between::BetweenLk;
 use crate::brick::Brick;
 use crate::journal::Held;
 use crate::record::Record;
-use crate::rules::xlator_locks::Request;
 use crate::store::{AllShards, News, Shard};
 use crate::table::{Ids, Table};
 use crate::waits::Outcome;
@@ -127,23 +125,18 @@ fn take_one(
     match what {
         Found::Lock(kind, owner, range) => {
             let taken = brick.take(shard, held, (row.gfid, *kind, *owner), *range, (LostBy::Drop, fence), news);
-            // A whole lock leaves no rest that could find no room.
-            assert!(taken.is_ok(), "a whole lock goes");
-            news.place
+            // A whole lock leaves no rest that could find no room; without the record that it goes it stays, which the log
+            // says.
+            taken.ok().and(news.place)
         }
         Found::Waiter(kind, id) => {
             let waiting = brick.store.cancel(shard, row.gfid, *kind, *id, news)?;
             news.answered.extend(waiting.call.map(|call| (call, Outcome::Deadlock)));
             held.append(&Record::Cancel(row.gfid, *kind, *id))
         }
-        Found::Between(id, request) => {
+        Found::Between(id) => {
             brick.store.between_take(shard, row.gfid, *id, news)?;
-            let owner = brick.store.clients.owner(request.owner);
-            let Request { scope, mode, tag, .. } = request.clone();
-            let (client, owner) = (owner.client.id, owner.name.clone());
-            let domain = row.domain.clone().unwrap_or_default();
-            let lk = BetweenLk { gfid: row.gfid, client, owner, domain, scope, mode, tag, asked: None };
-            held.append(&Record::BetweenUnlock(lk))
+            held.append(&Record::BetweenTake(row.gfid, *id))
         }
         Found::BetweenWaiter(id) => {
             let waiting = brick.store.between_cancel(shard, row.gfid, *id, news)?;
@@ -181,9 +174,7 @@ fn preview(shards: &mut AllShards<'_>, found: &[(&LockRow, Found)]) -> Vec<RowId
                 let Some(mut copy) = inode.between().cloned() else { continue };
                 for what in gone {
                     granted.extend(match what {
-                        Found::Between(id, _) => {
-                            copy.take(*id, &ids).map(|(_, _, granted)| granted).unwrap_or_default()
-                        }
+                        Found::Between(id) => copy.take(*id, &ids).map(|(_, _, granted)| granted).unwrap_or_default(),
                         Found::BetweenWaiter(id) => {
                             copy.cancel(*id, &ids).map(|(_, granted)| granted).unwrap_or_default()
                         }

@@ -16,7 +16,7 @@ pub(super) enum Found {
     /// A request of an application that waits.
     Waiter(LkKind, WaiterId),
     /// A lock between xlators.
-    Between(LockId, Request),
+    Between(LockId),
     /// A request of an xlator that waits.
     BetweenWaiter(WaiterId),
 }
@@ -58,7 +58,7 @@ pub(super) fn find(store: &Store, shard: &Shard, row: &LockRow) -> Option<Found>
         (RowId::Held(id), None) => {
             let mut locks = inode.between()?.locks();
             let (_, lock) = locks.find(|(_, lock)| lock.id.0 == id && same(&lock.request))?;
-            Some(Found::Between(lock.id, lock.request.clone()))
+            Some(Found::Between(lock.id))
         }
         (RowId::Waiting(id), None) => {
             let mut waiters = inode.between()?.waiters();

@@ -95,9 +95,7 @@ fn take(brick: &Brick, ask: &RestoreAsk, open: &Opens) -> (RestoreAnswer, Taken,
                     let lk = Lk { range, ..lk.clone() };
                     // Full now: what is left of the table's room went to another row of this very question.
                     if brick.store.set(shards.of(lk.gfid), &lk, &mut news).is_ok() {
-                        if brick.store.clients.of(lk.client).is_remote() {
-                            news.place = held.append(&Record::Set(lk.clone())).max(news.place);
-                        }
+                        news.place = held.append(&Record::Set(lk.clone())).max(news.place);
                         got.push((range.start(), range.end()));
                         taken.push((index, lk));
                     }
