@@ -2,7 +2,9 @@
 //!
 //! Each brick sees only its own locks. A brick in which a request waits asks the client of whoever is in the way by
 //! [`LockNotice::Probe`](crate::locks::LockNotice::Probe); that client knows where that owner waits itself, and sends the
-//! question on there. When it comes back to the request that asked first, the waits are a circle.
+//! question on there. When it comes back to the request that asked first, and later once more by the very same waits, these
+//! are a circle: each of them has lasted from the first time to the second, so that all of them were there at once. (One time
+//! alone proves nothing: the first wait of the way may have ended before the last began.)
 //!
 //! Pure: no clock, no tasks. The front-ends (mount/fuse, the client library) keep one [`Waiting`] under a mutex, note in it
 //! each call of the POSIX family for as long as it waits, and do what [`Waiting::on_probe`] says. `flock` has no
@@ -27,6 +29,9 @@ pub const PROBE_REPEAT: Duration = Duration::from_millis(50);
 /// Questions that one wait remembers having sent on; beyond that the oldest is forgotten.
 pub const PROBES_REMEMBERED_MAX: usize = 64;
 
+/// Ways by which the question of one wait came back that it remembers; beyond that the oldest is forgotten.
+pub const WAYS_REMEMBERED_MAX: usize = 8;
+
 /// What a client does about a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Forward {
@@ -43,6 +48,8 @@ struct Wait {
     request: RequestId,
     /// Who asked over this wait, and when it was sent on last; oldest first.
     sent_on: SmallVec<[(RequestId, Instant); 2]>,
+    /// The ways by which its own question has come back, oldest first.
+    came_back: SmallVec<[Vec<RequestId>; 1]>,
 }
 
 /// The calls of one client that wait for locks.
@@ -60,7 +67,7 @@ impl Waiting {
 
     /// Notes that `request` of `owner` may wait for a lock on `gfid` from here on, until [`Waiting::end`].
     pub fn begin(&mut self, owner: &LkOwner, gfid: Gfid, request: RequestId) {
-        let wait = Wait { gfid, request, sent_on: SmallVec::new() };
+        let wait = Wait { gfid, request, sent_on: SmallVec::new(), came_back: SmallVec::new() };
         match self.owners.get_mut(owner) {
             Some(waits) => waits.push(wait),
             None => drop(self.owners.insert(owner.clone(), SmallVec::from_iter([wait]))),
@@ -84,24 +91,44 @@ impl Waiting {
 
     /// What to do about `probe`, which came at `now`.
     ///
-    /// Nothing when its owner does not wait. When one of the calls in which it waits is the one that asked first: that call
-    /// is deadlocked. Otherwise the question goes on to where each of them waits, unless it has made
+    /// Nothing when its owner does not wait. When one of the calls in which it waits is the one that asked first, and it came back by
+    /// this very way before: that call is deadlocked. Otherwise the question goes on to where each of them waits, unless it has made
     /// [`PROBE_HOPS_MAX`] hops, or went on from there within [`PROBE_REPEAT`].
     pub fn on_probe(&mut self, probe: &Probe, now: Instant) -> SmallVec<[Forward; 1]> {
         let Some(waits) = self.owners.get_mut(&probe.owner) else { return SmallVec::new() };
-        if let Some(wait) = waits.iter().find(|wait| wait.request == probe.initiator) {
+        if let Some(wait) = waits.iter_mut().find(|wait| wait.request == probe.initiator) {
+            if !wait.knows_way(&probe.path) {
+                return SmallVec::new();
+            }
             let request = GivenUp { slot: wait.request.slot, sequence: wait.request.sequence };
             return SmallVec::from_iter([Forward::Deadlocked(Deadlocked { gfid: wait.gfid, request })]);
         }
-        if probe.hops >= PROBE_HOPS_MAX {
+        if probe.path.len() >= PROBE_HOPS_MAX {
             return SmallVec::new();
         }
-        let due = waits.iter_mut().filter_map(|wait| wait.is_due(probe.initiator, now).then_some(wait.gfid));
-        due.map(|gfid| Forward::Ask(Probe { gfid, hops: probe.hops + 1, ..probe.clone() })).collect()
+        let due =
+            waits.iter_mut().filter_map(|wait| wait.is_due(probe.initiator, now).then_some((wait.gfid, wait.request)));
+        due.map(|(gfid, request)| {
+            let path = probe.path.iter().copied().chain([request]).collect();
+            Forward::Ask(Probe { gfid, path, ..probe.clone() })
+        })
+        .collect()
     }
 }
 
 impl Wait {
+    /// Whether its own question came back by this way before; notes it.
+    fn knows_way(&mut self, path: &[RequestId]) -> bool {
+        if self.came_back.iter().any(|way| way == path) {
+            return true;
+        }
+        if self.came_back.len() >= WAYS_REMEMBERED_MAX {
+            self.came_back.remove(0);
+        }
+        self.came_back.push(path.to_vec());
+        false
+    }
+
     /// Whether a question of `initiator` goes on from here at `now`; notes it if so.
     fn is_due(&mut self, initiator: RequestId, now: Instant) -> bool {
         self.sent_on.retain(|(_, at)| now.saturating_duration_since(*at) < PROBE_REPEAT);
@@ -132,8 +159,9 @@ mod tests {
         LkOwner::from_u64(number)
     }
 
-    fn probe(initiator: RequestId, number: u64, hops: u8) -> Probe {
-        Probe { initiator, owner: owner(number), gfid: Gfid::ROOT, hops }
+    fn probe(initiator: RequestId, number: u64, hops: usize) -> Probe {
+        let path = (0..hops as u32).map(|slot| request(9, slot)).collect();
+        Probe { initiator, owner: owner(number), gfid: Gfid::ROOT, path }
     }
 
     #[test]
@@ -152,8 +180,11 @@ mod tests {
         waiting.begin(&owner(1), B, request(1, 2));
         waiting.begin(&owner(2), A, request(1, 3));
         let asked = probe(request(2, 1), 1, 4);
-        let on = |gfid| Forward::Ask(Probe { gfid, hops: 5, ..asked.clone() });
-        assert_eq!(waiting.on_probe(&asked, now).as_slice(), [on(A), on(B)]);
+        let on = |gfid, slot| {
+            let path = [asked.path.clone(), vec![request(1, slot)]].concat();
+            Forward::Ask(Probe { gfid, path, ..asked.clone() })
+        };
+        assert_eq!(waiting.on_probe(&asked, now).as_slice(), [on(A, 1), on(B, 2)]);
     }
 
     #[test]
@@ -164,8 +195,22 @@ mod tests {
         let found = Deadlocked { gfid: B, request: GivenUp { slot: 2, sequence: 1 } };
         // Also at the last hop: it goes no further.
         for hops in [0, PROBE_HOPS_MAX] {
-            let forwards = waiting.on_probe(&probe(request(1, 2), 1, hops), now);
-            assert_eq!(forwards.as_slice(), [Forward::Deadlocked(found)]);
+            let asked = probe(request(1, 2), 1, hops);
+            assert!(waiting.on_probe(&asked, now).is_empty(), "once is no proof");
+            assert_eq!(waiting.on_probe(&asked, now).as_slice(), [Forward::Deadlocked(found)]);
+        }
+    }
+
+    /// Under load a waiter was refused whose question had come back over a wait that ended and began again meanwhile, behind
+    /// it: nobody had waited for anybody in a circle. The same way twice cannot be of waits that have ended.
+    #[test]
+    fn a_question_that_comes_back_by_another_way_each_time_is_no_deadlock() {
+        let (mut waiting, now) = (Waiting::new(), Instant::now());
+        waiting.begin(&owner(1), A, request(1, 1));
+        for sequence in 1..10 {
+            let path = vec![RequestId { sequence, ..request(2, 1) }];
+            let asked = Probe { path, ..probe(request(1, 1), 1, 0) };
+            assert!(waiting.on_probe(&asked, now).is_empty());
         }
     }
 
@@ -190,7 +235,8 @@ mod tests {
         waiting.begin(&owner(1), A, request(1, 1));
         let asked = probe(request(2, 1), 1, 0);
         assert_eq!(waiting.on_probe(&asked, now).len(), 1);
-        assert!(waiting.on_probe(&Probe { hops: 7, ..asked.clone() }, now).is_empty(), "sent on twice");
+        let other_way = Probe { path: vec![request(3, 1)], ..asked.clone() };
+        assert!(waiting.on_probe(&other_way, now).is_empty(), "sent on twice");
         assert_eq!(waiting.on_probe(&probe(request(2, 2), 1, 0), now).len(), 1, "another question");
         assert_eq!(waiting.on_probe(&asked, now + PROBE_REPEAT).len(), 1, "asked again");
     }
@@ -217,8 +263,9 @@ mod tests {
         // The brick of B asks the holder of B.
         let [Forward::Ask(on)] = &second.on_probe(&probe(request(1, 9), 2, 0), now)[..] else { panic!("it ended") };
         assert_eq!(on.gfid, A);
-        // The brick of A asks the holder of A.
+        // The brick of A asks the holder of A; and once more, as both still wait.
         let back = Probe { owner: owner(1), ..on.clone() };
+        assert!(first.on_probe(&back, now).is_empty());
         let [Forward::Deadlocked(found)] = &first.on_probe(&back, now)[..] else { panic!("it went on") };
         assert_eq!((found.gfid, found.request.slot), (B, 9));
     }

@@ -218,19 +218,24 @@ fn a_probe_goes_on_to_where_its_owner_waits_and_one_that_came_round_ends_the_wai
     let mut wait = Box::pin(file.lock(&waiter, ALL, How::Wait(cancel.clone())));
     assert!(poll_once(wait.as_mut()).is_pending());
 
-    let hear = |initiator| {
-        let probe = Probe { initiator, owner: waiter.clone(), gfid: Gfid::ROOT, hops: 3 };
+    let tell = |initiator| {
+        let probe = Probe { initiator, owner: waiter.clone(), gfid: Gfid::ROOT, path: vec![initiator; 3] };
         let notice = LockNotice::Probe(probe);
         volume.hear(&Event::Lock(ClientNotice { client: volume.client().id(), notice }));
+    };
+    let hear = |initiator| {
+        tell(initiator);
         graph.next()
     };
     let stranger = RequestId { client: ClientId::random(), slot: 7, sequence: 1 };
     let asked = hear(stranger);
     assert_eq!(asked.operation, PROBE);
     let on: Probe = brickwork_codec::decode(&asked.payload).unwrap();
-    assert_eq!((on.gfid, on.hops, on.initiator), (file.id().gfid, 4, stranger));
+    assert_eq!((on.gfid, on.path.len(), on.initiator), (file.id().gfid, 4, stranger));
 
     let own = graph.last_lk.lock().unwrap();
+    // The first time proves nothing.
+    tell(own);
     let told = hear(own);
     assert_eq!(told.operation, DEADLOCKED);
     let found: Deadlocked = brickwork_codec::decode(&told.payload).unwrap();

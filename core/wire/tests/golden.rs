@@ -155,7 +155,7 @@ fn lines() -> BTreeMap<String, String> {
         initiator: RequestId { client: ClientId(0x0102), slot: 3, sequence: 5 },
         owner: LkOwner::from_u64(6),
         gfid: Gfid::ROOT,
-        hops: 2,
+        path: vec![RequestId { client: ClientId(0x0304), slot: 1, sequence: 7 }],
     };
     let lost = LockNotice::Lost { gfid: Gfid::ROOT, opens: vec![OpenId(4), OpenId(9)], why: LostBy::Reclaim };
     for (name, notice) in [("notice lock lost", lost), ("notice lock probe", LockNotice::Probe(probe))] {
