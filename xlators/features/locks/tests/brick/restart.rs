@@ -82,3 +82,15 @@ async fn a_restart_in_good_order_keeps_what_a_snapshot_has() {
     let ranges: Vec<_> = (0..100).map(|number| (LkType::Write, number * 10, number * 10 + 5)).collect();
     assert_eq!(world.claim(&one, &[claim(1, &ranges)]).await, [Verdict::Held]);
 }
+
+/// Locks of a client of the brick's own process end with it, and its id was noted as one that is gone: a client with that id
+/// in the next process, an xlator's own `ClientId(0)` for one, was refused every lock.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_the_process_itself_ends_with_it_and_may_come_again_in_the_next() {
+    let mut world = World::new(&[]);
+    let own = world.local_client();
+    world.request(&own, 1).take(0, 10).await.unwrap();
+    world.kill().await;
+    assert_eq!(world.locks.status()["locks"], 0);
+    assert_eq!(world.request(&own, 1).take(0, 10).await, Ok(()));
+}

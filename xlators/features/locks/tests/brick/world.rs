@@ -96,6 +96,11 @@ impl World {
         client
     }
 
+    /// A client of the brick's own process.
+    pub fn local_client(&self) -> Client {
+        Client { id: ClientId::random(), sequence: Arc::new(AtomicU64::new(1)) }
+    }
+
     pub fn attach(&self, client: &Client, incarnation: u32, group: Option<(&str, &str)>) {
         let group = group.map(|(name, secret)| {
             let mut hash = [0; 32];
