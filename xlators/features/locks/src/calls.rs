@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::brick::Brick;
 use crate::clients::Client;
+use crate::journal::Held;
 use crate::record::{Asked, Lk, Record};
 use crate::table::{Lock, Mode, Refused, Tag, WaiterId};
 use crate::waits::{Outcome, Place, Queue};
@@ -24,6 +25,15 @@ pub(crate) enum Begun {
     Again,
     /// It waits.
     Waits(WaiterId, oneshot::Receiver<Outcome>),
+}
+
+/// How a call that waited has ended, unless it was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// It has its lock.
+    Granted,
+    /// It has lost its place: its client was away for too long.
+    Away,
 }
 
 impl Brick {
@@ -131,8 +141,15 @@ impl Brick {
     }
 
     async fn take_lock(&self, cx: &Cx, client: &Arc<Client>, asks: Lk, waits: bool) -> FopResult<()> {
+        while self.try_to_take(cx, client, asks.clone(), waits).await? == Ended::Away {
+            self.until_back(cx, client).await?;
+        }
+        Ok(())
+    }
+
+    async fn try_to_take(&self, cx: &Cx, client: &Arc<Client>, asks: Lk, waits: bool) -> FopResult<Ended> {
         if client.answered(asks.asked).is_some() {
-            return self.ledger().settle_all().await;
+            return self.ledger().settle_all().await.map(|()| Ended::Granted);
         }
         // Before anything that may refuse it: it has been let in, and would wait on with nobody to answer.
         if let Some((place, heard)) = self.waits_already(client, asks.asked) {
@@ -147,10 +164,11 @@ impl Brick {
         let gfid = asks.gfid;
         let queue = Queue::Lk(asks.kind);
         match self.begin(client, asks, waits)? {
-            Begun::Done(place) => self.ledger().settle(place).await,
-            Begun::Again => self.ledger().settle_all().await,
-            Begun::Waits(id, heard) => self.wait(cx, gfid, queue, id, heard).await,
+            Begun::Done(place) => self.ledger().settle(place).await?,
+            Begun::Again => self.ledger().settle_all().await?,
+            Begun::Waits(id, heard) => return self.wait(cx, gfid, queue, id, heard).await,
         }
+        Ok(Ended::Granted)
     }
 
     /// The place of a call that stands in a queue already: from before a restart, or by way of another connection or graph.
@@ -179,10 +197,13 @@ impl Brick {
             let owner = self.store.clients.key(client, &asks.owner);
             self.expire(shard, held, &asks, owner, news);
             if waits {
-                self.begin_wait(shard, asks.clone(), news)
+                self.begin_wait(shard, held, asks.clone(), news)
             } else {
                 let set = self.store.set(shard, &asks, news);
-                let record = set.is_ok().then(|| Record::Set(asks.clone()));
+                let record = match &set {
+                    Ok(()) => Some(Record::Set(asks.clone())),
+                    Err(_) => self.converts(shard, &asks, news),
+                };
                 (set.map(|()| Begun::Done(None)).map_err(|refused| refusal(&refused)), record)
             }
         });
@@ -202,6 +223,7 @@ impl Brick {
     fn begin_wait(
         &self,
         shard: &mut crate::store::Shard,
+        held: &Held<'_>,
         asks: Lk,
         news: &mut crate::store::News,
     ) -> (FopResult<Begun>, Option<Record>) {
@@ -211,8 +233,20 @@ impl Brick {
             Ok(granted) => granted,
             Err(refused) => return (Err(refusal(&refused)), None),
         };
-        let record = Some(if granted { Record::Set(asks) } else { Record::Wait(asks, id) });
-        (Ok(if granted { Begun::Done(None) } else { Begun::Waits(id, heard) }), record)
+        if granted {
+            return (Ok(Begun::Done(None)), Some(Record::Set(asks)));
+        }
+        news.place = held.append(&Record::Wait(asks.clone(), id)).max(news.place);
+        (Ok(Begun::Waits(id, heard)), self.converts(shard, &asks, news))
+    }
+
+    /// A `flock` that is converted and cannot be had at once is given up first, as on Linux: else two readers that both
+    /// become writers would wait for each other for ever, and no `flock` answers `EDEADLK`.
+    fn converts(&self, shard: &mut crate::store::Shard, asks: &Lk, news: &mut crate::store::News) -> Option<Record> {
+        let given_up = Lk { asked: None, ..asks.clone() };
+        let converts = asks.kind == LkKind::Flock && self.store.holds_some(shard, asks);
+        // What is not to be cut needs no room.
+        (converts && self.store.unlock(shard, &given_up, news).is_ok()).then(|| Record::Unlock(given_up))
     }
 
     /// Sees to it that a wait ends when the time of those in its way is up, or when it is part of a cycle over several bricks.
@@ -244,6 +278,27 @@ impl Brick {
         drop(held);
     }
 
+    /// Waits until a client is here that was away for too long, or is given up or ends.
+    ///
+    /// Its call may be asked again by way of another connection at any moment, and is this one then: what it would be
+    /// answered now the client would hear.
+    pub(crate) async fn until_back(&self, cx: &Cx, client: &Client) -> FopResult<()> {
+        loop {
+            let mut turned = std::pin::pin!(client.turned.notified());
+            turned.as_mut().enable();
+            if client.ended.load(Ordering::SeqCst) {
+                return Err(Errno::ENOTCONN.into());
+            }
+            if !client.may_expire(self.now_ms()) {
+                return Ok(());
+            }
+            tokio::select! {
+                () = turned => {}
+                () = cx.cancel.cancelled() => return Err(Errno::EINTR.into()),
+            }
+        }
+    }
+
     /// Waits until a call has its answer, or is given up.
     pub(crate) async fn wait(
         &self,
@@ -252,7 +307,7 @@ impl Brick {
         queue: Queue,
         id: WaiterId,
         mut heard: oneshot::Receiver<Outcome>,
-    ) -> FopResult<()> {
+    ) -> FopResult<Ended> {
         let outcome = tokio::select! {
             biased;
             outcome = &mut heard => outcome,
@@ -265,7 +320,8 @@ impl Brick {
             }
         };
         match outcome.unwrap_or(Outcome::Gone) {
-            Outcome::Granted(place) => self.ledger().settle(place).await,
+            Outcome::Granted(place) => self.ledger().settle(place).await.map(|()| Ended::Granted),
+            Outcome::Away => Ok(Ended::Away),
             Outcome::NoRoom => Err(refusal(&Refused::Full)),
             Outcome::Deadlock => Err(Errno::EDEADLK.into()),
             Outcome::Fenced => Err(Errno::EBUSY.into()),

@@ -529,6 +529,12 @@ impl Store {
         (client, Ask { owner, range: lk.range, mode: lk.mode, tag: lk.tag })
     }
 
+    /// Whether the owner of `lk` holds something in its range.
+    pub(crate) fn holds_some(&self, shard: &Shard, lk: &Lk) -> bool {
+        let owner = self.clients.get(lk.client).and_then(|client| self.clients.known_key(&client, &lk.owner));
+        !owner.map_or_else(Before::new, |owner| self.before(shard, lk, owner)).is_empty()
+    }
+
     fn before(&self, shard: &Shard, lk: &Lk, owner: OwnerKey) -> Before {
         let table = shard.inode(lk.gfid).and_then(|inode| inode.table(lk.kind));
         let own = table.map_or_else(Vec::new, |table| table.overlapping(owner, lk.range));
@@ -758,6 +764,7 @@ impl Store {
         let Some(client) = self.clients.get(id) else { return false };
         // Seen under each shard by whoever takes something for it there: before us, and then it goes, or never.
         client.ended.store(true, Ordering::SeqCst);
+        client.turned.notify_waiters();
         for (number, mut shard) in self.shards().enumerate() {
             if self.end_in(&mut shard, &client, news) {
                 write(&Record::EndedIn { client: id, shard: number as u32 });
