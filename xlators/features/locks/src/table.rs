@@ -9,10 +9,17 @@
 //! - a waiter stands in the queue only while a held lock, or an earlier waiter that it must not overtake, shuts it out
 //!   (but see [`Table::hand_over`]).
 //!
-//! A waiter must not overtake an earlier one of another owner that it conflicts with, unless its own owner holds a lock
-//! that the earlier one waits for: behind it, both would wait forever. Waiters of one owner never wait for each other;
-//! a later one that is granted changes what the earlier one got, as with two threads of a process (POSIX).
+//! A request is put behind the earlier waiters of other owners that it conflicts with, so that nobody starves. But not
+//! behind one whose owner waits for its own, directly or over others, be it for held locks or for places in the queue:
+//! behind it, they would all wait for ever. So whatever cycle [`Table::blockers`] shows within one table consists of held
+//! locks alone, and `EDEADLK` is never of the queue's making there; how far chains are followed says
+//! [`CHAINED_MAX`]. A chain may become a ring when somebody gets a lock or joins the queue. Then a waiter that was in line
+//! is in line no more; it may be granted before one that came earlier.
+//!
+//! Waiters of one owner never wait for each other; a later one that is granted changes what the earlier one got, as with
+//! two threads of a process (POSIX).
 
+mod chain;
 mod held;
 mod queue;
 mod spans;
@@ -23,8 +30,9 @@ use std::ops::ControlFlow;
 use brickwork_api::OpenId;
 use brickwork_api::ranges::ByteRange;
 
+pub use self::chain::CHAINED_MAX;
 use self::held::{Held, Near};
-use self::queue::{LAST, Obstacle, Place, Queue};
+use self::queue::{FIRST, LAST, Obstacle, Place, Queue};
 pub use self::types::{
     Ask, Blocker, Effects, Ids, Lock, LockId, Mode, OwnerKey, Refused, Released, Tag, Waited, Waiter, WaiterId,
 };
@@ -93,15 +101,17 @@ impl Table {
 
     /// Takes a lock, if need be after those who came before: `F_SETLKW`. What is held already stays held meanwhile.
     ///
-    /// `id` must be new to this table. The answer to a request in the queue comes in the [`Effects`] of a later call.
+    /// `id` must be new to this table. The answer to a request in the queue comes in [`Effects`], as a rule of a later
+    /// call. That it waits may free others, see the [module](self).
     ///
     /// # Errors
     /// [`Refused::Full`] if nothing shuts it out but the table would grow to more than `max` locks; it does not wait then.
     pub fn wait(&mut self, id: WaiterId, ask: &Ask, ids: &Ids, max: usize) -> Result<Waited, Refused> {
         assert!(self.waiter(id).is_none(), "a waiter has one number");
         if let Some(obstacle) = self.obstacle(ask, LAST) {
-            self.queue.get_or_insert_default().push(Waiter { id, ask: *ask }, Some(obstacle));
-            return Ok(Waited::Queued);
+            let place = self.join(Waiter { id, ask: *ask });
+            self.stand_behind(place, obstacle);
+            return Ok(Waited::Queued(self.settle(ids, max)));
         }
         self.take(ask, ids, max)?;
         Ok(Waited::Granted(self.settle(ids, max)))
@@ -179,12 +189,15 @@ impl Table {
             let queue = self.queue.as_ref().expect("somebody is due");
             let ask = queue.at(place).ask;
             if let Some(obstacle) = self.obstacle(&ask, place) {
-                self.queue.as_mut().expect("somebody is due").stand_behind(place, obstacle);
+                self.stand_behind(place, obstacle);
                 continue;
             }
             let waiter = self.leave_queue(place);
             match self.take(&ask, ids, max) {
-                Ok(()) => effects.granted.push(waiter),
+                Ok(more) => {
+                    effects.granted.push(waiter);
+                    effects.more.push(more);
+                }
                 Err(_) => effects.refused.push(waiter),
             }
         }
@@ -215,8 +228,9 @@ impl Table {
             blockers.push(Blocker { owner: lock.owner, lock: Some(lock.id), waiter: None });
             ControlFlow::Continue(())
         });
+        let exempt = chain::exempt(&self.held, queue, ask.owner, place);
         let earlier = queue.conflicts(&ask, place).into_iter().map(|other| other.waiter);
-        let earlier = earlier.filter(|other| !self.holds_up(ask.owner, &other.ask));
+        let earlier = earlier.filter(|other| !exempt.has(other.ask.owner));
         blockers.extend(earlier.map(|other| Blocker { owner: other.ask.owner, lock: None, waiter: Some(other.id) }));
         blockers
     }
@@ -272,7 +286,7 @@ impl Table {
     /// Takes a waiter of a snapshot as the last in the queue.
     pub fn restore_waiter(&mut self, waiter: Waiter) {
         assert!(self.waiter(waiter.id).is_none(), "a waiter has one number");
-        self.queue.get_or_insert_default().push(waiter, None);
+        self.join(waiter);
     }
 
     fn exact(&self, owner: OwnerKey, range: ByteRange, mode: Mode) -> Option<Lock> {
@@ -290,21 +304,28 @@ impl Table {
         if held.iter().any(has) {
             return None;
         }
-        let counts = |earlier: &Ask| !self.holds_up(ask.owner, earlier);
-        let ahead = self.queue.as_ref().and_then(|queue| queue.conflict(ask, place, counts));
+        let ahead = self.queue.as_ref().and_then(|queue| self.ahead(queue, ask, place));
         let lock =
             || self.held.any_conflict(ask.owner, ask.range, ask.mode, u64::from(ask.owner.0)).map(Obstacle::Lock);
         ahead.map(Obstacle::Waiter).or_else(lock)
     }
 
-    /// Whether `owner` holds a lock that `ask` waits for.
-    fn holds_up(&self, owner: OwnerKey, ask: &Ask) -> bool {
-        self.held.near(owner, ask.range).iter().any(|lock| lock.shuts_out(ask.owner, ask.range, ask.mode))
+    /// An earlier waiter that a request at this place must not overtake.
+    fn ahead(&self, queue: &Queue, ask: &Ask, place: Place) -> Option<Place> {
+        // Most have nobody ahead, or nobody waits for them.
+        let nearest = queue.conflict(ask, place, |_| true)?;
+        if !chain::is_waited_for(&self.held, queue, ask.owner, place) {
+            return Some(nearest);
+        }
+        let exempt = chain::exempt(&self.held, queue, ask.owner, place);
+        queue.conflict(ask, place, |owner| !exempt.has(owner))
     }
 
-    fn take(&mut self, ask: &Ask, ids: &Ids, max: usize) -> Result<(), Refused> {
+    fn take(&mut self, ask: &Ask, ids: &Ids, max: usize) -> Result<i32, Refused> {
+        let before = self.len();
         let plan = plan_take(&self.held.near(ask.owner, ask.range), ask);
-        self.carry_out(plan, ids, max)
+        self.carry_out(plan, ids, max)?;
+        Ok((self.len() as i64 - before as i64) as i32)
     }
 
     fn carry_out(&mut self, plan: Plan, ids: &Ids, max: usize) -> Result<(), Refused> {
@@ -327,7 +348,11 @@ impl Table {
     fn add_lock(&mut self, lock: Lock) {
         self.held.insert(lock);
         if let Some(queue) = &mut self.queue {
-            queue.has_gained(lock.owner);
+            // Whoever waits for the lock waits from now on for whatever its owner waits for.
+            queue.look_again_at(lock.owner);
+            if chain::are_followed(queue, FIRST) && queue.of_owner(lock.owner).next().is_some() {
+                queue.look_again(|_| true);
+            }
         }
     }
 
@@ -342,6 +367,31 @@ impl Table {
         locks.iter().for_each(|lock| self.drop_lock(lock));
         let waiters = places.into_iter().map(|place| self.leave_queue(place)).collect();
         Released { locks, waiters, effects: self.settle(ids, max) }
+    }
+
+    /// Adds a waiter at the end of the queue, where it is due; so are those that its waiting may free.
+    fn join(&mut self, waiter: Waiter) -> Place {
+        let queue = self.queue.get_or_insert_default();
+        let (place, ask) = (queue.push(waiter), waiter.ask);
+        let held = &self.held;
+        if chain::are_followed(queue, FIRST) {
+            // Whoever waits for it waits from now on for whatever it waits for.
+            if chain::is_waited_for(held, queue, ask.owner, place) {
+                queue.look_again(|_| true);
+            }
+        } else if queue.len() == CHAINED_MAX + 2 {
+            // The others were few enough until now.
+            queue.look_again(|_| true);
+        } else {
+            queue.look_again(|other| held.holds_up(other.owner, &ask));
+        }
+        place
+    }
+
+    fn stand_behind(&mut self, place: Place, obstacle: Obstacle) {
+        let queue = self.queue.as_mut().expect("a place in the queue");
+        let revocable = chain::may_be_waited_for(&self.held, queue, queue.at(place).ask.owner, place);
+        queue.stand_behind(place, obstacle, revocable);
     }
 
     fn leave_queue(&mut self, place: Place) -> Waiter {

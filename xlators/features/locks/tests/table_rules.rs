@@ -2,7 +2,9 @@
 
 use brickwork_api::OpenId;
 use brickwork_api::ranges::ByteRange;
-use brickwork_locks::table::{Ask, Blocker, Effects, Ids, Lock, Mode, OwnerKey, Refused, Table, Tag, Waited, WaiterId};
+use brickwork_locks::table::{
+    Ask, Blocker, CHAINED_MAX, Effects, Ids, Lock, Mode, OwnerKey, Refused, Table, Tag, Waited, WaiterId,
+};
 
 use Mode::{Exclusive, Shared};
 
@@ -39,8 +41,15 @@ impl Desk {
     }
 
     fn wait(&mut self, id: u64, owner: OwnerKey, start: u64, end: u64, mode: Mode) -> bool {
+        match self.wait_and_free(id, owner, start, end, mode) {
+            Waited::Queued(effects) => effects.is_empty() || panic!("{effects:?}"),
+            Waited::Granted(_) => false,
+        }
+    }
+
+    fn wait_and_free(&mut self, id: u64, owner: OwnerKey, start: u64, end: u64, mode: Mode) -> Waited {
         let ask = self.ask(owner, start, end, mode);
-        self.table.wait(WaiterId(id), &ask, &self.ids, self.max).expect("room") == Waited::Queued
+        self.table.wait(WaiterId(id), &ask, &self.ids, self.max).expect("room")
     }
 
     fn unlock(&mut self, owner: OwnerKey, start: u64, end: u64) -> Result<Vec<u64>, Refused> {
@@ -174,6 +183,67 @@ fn whoever_holds_what_the_one_ahead_waits_for_is_not_put_behind_it() {
     assert!(desk.wait(1, BOB, 0, 9, Exclusive));
     assert!(!desk.wait(2, ANN, 5, 9, Exclusive), "behind it, both would wait forever");
     assert_eq!(desk.held(ANN), [(0, 9, Exclusive)]);
+}
+
+/// Ann read, Bob waited to write, and Cat, who came to read, waited behind Bob. When Ann asked to write, which nothing held
+/// forbade, she was put behind Cat: for Cat did not wait for Ann, only for Bob, who did. So Ann waited for Cat, Cat for Bob
+/// and Bob for Ann, and one of them was told `EDEADLK` on a table on which Linux grants at once. The chain counts now,
+/// however long it is.
+#[test]
+fn whoever_the_one_ahead_waits_for_over_others_is_not_put_behind_it() {
+    let mut desk = desk();
+    desk.set(ANN, 0, 9, Shared).expect("free");
+    assert!(desk.wait(1, BOB, 0, 9, Exclusive));
+    assert!(desk.wait(2, CAT, 0, 9, Shared));
+    assert!(!desk.wait(3, ANN, 0, 9, Exclusive), "nothing held is in the way");
+    assert_eq!(desk.unlock(ANN, 0, 9), Ok(vec![1]), "and the others keep their order");
+    assert_eq!(desk.unlock(BOB, 0, 9), Ok(vec![2]));
+}
+
+/// Cat stands in line behind Bob, who waits for Ann. When Ann comes to wait for Cat, the line would make a ring of them.
+#[test]
+fn whoever_stands_in_line_leaves_it_when_it_becomes_a_ring() {
+    let mut desk = desk();
+    desk.set(CAT, 0, 1, Shared).expect("free");
+    desk.set(ANN, 5, 6, Exclusive).expect("free");
+    assert!(desk.wait(1, BOB, 4, 6, Exclusive));
+    assert!(desk.wait(2, CAT, 4, 5, Shared), "behind Bob");
+    let Waited::Queued(effects) = desk.wait_and_free(3, ANN, 0, 1, Exclusive) else { panic!("Cat holds it") };
+    assert_eq!(granted(&effects), [2]);
+    assert_eq!(desk.unlock(CAT, 0, 9), Ok(vec![3]));
+    assert_eq!(desk.unlock(ANN, 0, 9), Ok(vec![1]));
+}
+
+/// The same ring, closed by a lock that somebody gets past the queue.
+#[test]
+fn whoever_stands_in_line_leaves_it_when_a_lock_makes_it_a_ring() {
+    let mut desk = desk();
+    desk.set(CAT, 0, 1, Shared).expect("free");
+    desk.set(ANN, 5, 6, Shared).expect("free");
+    assert!(desk.wait(1, BOB, 4, 6, Exclusive));
+    let dan = OwnerKey(4);
+    assert!(desk.wait(2, dan, 0, 1, Exclusive));
+    assert!(desk.wait(3, CAT, 4, 5, Shared), "behind Bob");
+    assert_eq!(desk.set(dan, 5, 6, Shared), Ok(vec![3]), "Bob waits for Dan by that, and Dan for Cat");
+}
+
+/// Among more waiters than chains are followed, whoever holds up somebody waits for held locks only, others in line.
+#[test]
+fn in_a_crowd_an_owner_that_somebody_waits_for_is_put_behind_nobody() {
+    for (others, overtakes) in [(CHAINED_MAX, false), (CHAINED_MAX + 1, true)] {
+        let mut desk = desk();
+        desk.set(ANN, 0, 1, Exclusive).expect("free");
+        desk.set(BOB, 2, 3, Exclusive).expect("free");
+        assert!(desk.wait(1, CAT, 2, 4, Exclusive));
+        assert!(desk.wait(2, OwnerKey(4), 0, 1, Shared), "for Ann");
+        let far = (3..=others as u64).map(|id| (id, OwnerKey(id as u32 + 10)));
+        far.for_each(|(id, owner)| assert!(desk.wait(id, owner, 2, 3, Exclusive)));
+        assert_eq!(desk.table.waiters().count(), others);
+        assert_eq!(!desk.wait(1_000, ANN, 3, 4, Exclusive), overtakes, "behind {others}");
+        let next = desk.wait_and_free(1_001, OwnerKey(5), 3, 4, Exclusive);
+        let Waited::Queued(effects) = next else { panic!("nobody waits for this one") };
+        assert_eq!(granted(&effects), if overtakes { vec![] } else { vec![1_000] }, "it is one more for Ann");
+    }
 }
 
 #[test]

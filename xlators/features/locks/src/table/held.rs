@@ -11,7 +11,7 @@ use brickwork_api::ranges::ByteRange;
 use smallvec::SmallVec;
 
 use super::spans::{Span, Spans, Wanted};
-use super::types::{Lock, LockId, Mode, OwnerKey};
+use super::types::{Ask, Lock, LockId, Mode, OwnerKey};
 
 /// Locks of one owner that a change touches, by start.
 pub(super) type Near = SmallVec<[Lock; 2]>;
@@ -149,6 +149,34 @@ impl Held {
         }
     }
 
+    pub fn any_of(&self, owner: OwnerKey) -> bool {
+        match self.few() {
+            Ok(locks) => locks.iter().any(|lock| lock.owner == owner),
+            Err(many) => many.owners.range((owner, 0)..=(owner, u64::MAX)).next().is_some(),
+        }
+    }
+
+    /// Those of `owner`, by start, unless there are more than `limit`.
+    pub fn few_of(&self, owner: OwnerKey, limit: usize) -> Option<Near> {
+        let found: Near = match self.few() {
+            Ok(locks) => locks.iter().filter(|lock| lock.owner == owner).take(limit + 1).copied().collect(),
+            Err(many) => {
+                let keys = many.owners.range((owner, 0)..=(owner, u64::MAX)).take(limit + 1);
+                keys.map(|(&(_, start), &id)| many.get(start, id)).collect()
+            }
+        };
+        (found.len() <= limit).then_some(found)
+    }
+
+    /// Whether `owner` has a lock that `ask` waits for.
+    pub fn holds_up(&self, owner: OwnerKey, ask: &Ask) -> bool {
+        let shuts_out = |lock: &Lock| lock.owner == owner && lock.shuts_out(ask.owner, ask.range, ask.mode);
+        match self.few() {
+            Ok(locks) => locks.iter().any(shuts_out),
+            Err(many) => many.about(owner, ask.range).any(|lock| shuts_out(&lock)),
+        }
+    }
+
     /// Those that were taken last through an open of that number, by start, then by number.
     pub fn of_open(&self, open: OpenId) -> Vec<Lock> {
         match self.few() {
@@ -170,10 +198,12 @@ impl Held {
     ) {
         match self.few() {
             Ok(locks) => _ = locks.iter().filter(|lock| lock.shuts_out(owner, range, mode)).try_for_each(visit),
-            Err(many) => many.locks.visit(&conflicting(range, mode), &mut |lock| match lock.owner == owner {
-                true => ControlFlow::Continue(()),
-                false => visit(lock),
-            }),
+            Err(many) => {
+                _ = many.locks.visit(&conflicting(range, mode), &mut |lock| match lock.owner == owner {
+                    true => ControlFlow::Continue(()),
+                    false => visit(lock),
+                })
+            }
         }
     }
 
@@ -215,10 +245,14 @@ impl Many {
     }
 
     fn near(&self, owner: OwnerKey, range: ByteRange) -> Near {
+        self.about(owner, range).filter(|lock| is_near(lock, owner, range)).collect()
+    }
+
+    /// All of `owner` that overlap the range or touch it, and at most one more.
+    fn about(&self, owner: OwnerKey, range: ByteRange) -> impl Iterator<Item = Lock> {
         // Only the last that starts before the range can reach it: they are disjoint.
         let before = self.owners.range((owner, 0)..(owner, range.start())).next_back();
         let rest = self.owners.range((owner, range.start())..=(owner, range.end()));
-        let lock = |(&(_, start), &id): (&(OwnerKey, u64), &LockId)| self.get(start, id);
-        before.into_iter().chain(rest).map(lock).filter(|lock| is_near(lock, owner, range)).collect()
+        before.into_iter().chain(rest).map(|(&(_, start), &id)| self.get(start, id))
     }
 }

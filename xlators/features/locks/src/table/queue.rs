@@ -3,17 +3,24 @@
 //! Each waiter stands behind one *obstacle*, a held lock or an earlier waiter; there may be more in its way, but while this
 //! one is, nothing needs to be looked at. When it goes, the waiter is *due*: looked at again, oldest first, until another
 //! obstacle is found or it is granted. So a release costs what it frees, not what waits.
+//!
+//! An earlier waiter stops being an obstacle for one whose owner it waits for by now, over whichever chain. Those whose
+//! owners may be waited for are therefore noted: few, as most that wait hold nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 
 use brickwork_api::OpenId;
 use brickwork_api::ranges::ByteRange;
 
 use super::spans::{Span, Spans, Wanted};
-use super::types::{Ask, LockId, Mode, OwnerKey, Waiter, WaiterId};
+use super::types::{Ask, Lock, LockId, Mode, OwnerKey, Waiter, WaiterId};
 
 /// A place in the queue: earlier ones are lower.
 pub(super) type Place = u64;
+
+/// Nobody's is before it.
+pub(super) const FIRST: Place = 0;
 
 /// Behind all.
 pub(super) const LAST: Place = u64::MAX;
@@ -63,15 +70,26 @@ pub(super) struct Queue {
     opens: BTreeSet<(OpenId, Place)>,
     behind: BTreeSet<(Obstacle, Place)>,
     due: BTreeSet<Place>,
+    /// Those that stand behind a waiter and whose owners may be waited for.
+    revocable: BTreeSet<Place>,
 }
 
 impl Queue {
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Waiter> {
         self.entries.values().map(|entry| &entry.waiter)
+    }
+
+    /// Oldest first.
+    pub fn placed(&self) -> impl Iterator<Item = Placed> {
+        self.entries.iter().map(|(&place, entry)| Placed { place, waiter: entry.waiter })
     }
 
     pub fn place(&self, id: WaiterId) -> Option<Place> {
@@ -92,8 +110,8 @@ impl Queue {
         self.opens.range((open, 0)..=(open, LAST)).map(|(_, place)| *place)
     }
 
-    /// Adds a waiter at the end; without an obstacle it is due.
-    pub fn push(&mut self, waiter: Waiter, obstacle: Option<Obstacle>) {
+    /// Adds a waiter at the end, where it is due.
+    pub fn push(&mut self, waiter: Waiter) -> Place {
         let place = self.next;
         self.next += 1;
         self.places.insert(waiter.id, place);
@@ -101,10 +119,8 @@ impl Queue {
         self.owners.insert((waiter.ask.owner, place));
         self.opens.insert((waiter.ask.tag.open, place));
         self.entries.insert(place, Entry { waiter, obstacle: None });
-        match obstacle {
-            Some(obstacle) => self.stand_behind(place, obstacle),
-            None => _ = self.due.insert(place),
-        }
+        self.due.insert(place);
+        place
     }
 
     /// Takes a waiter out; those behind it are due.
@@ -114,6 +130,7 @@ impl Queue {
         self.spans.remove((waiter.ask.range.start(), place));
         self.owners.remove(&(waiter.ask.owner, place));
         self.opens.remove(&(waiter.ask.tag.open, place));
+        self.revocable.remove(&place);
         match obstacle {
             Some(obstacle) => _ = self.behind.remove(&(obstacle, place)),
             None => _ = self.due.remove(&place),
@@ -129,10 +146,17 @@ impl Queue {
         }
     }
 
-    /// An owner that has gained a lock may overtake whoever waits for it: its waiters that stand behind others are due.
-    pub fn has_gained(&mut self, owner: OwnerKey) {
+    /// The waiters of `owner` that stand behind others are due.
+    pub fn look_again_at(&mut self, owner: OwnerKey) {
         let behind = |place: &Place| matches!(self.entries[place].obstacle, Some(Obstacle::Waiter(_)));
         let due: Vec<Place> = self.of_owner(owner).filter(behind).collect();
+        due.into_iter().for_each(|place| self.is_due(place));
+    }
+
+    /// Those that stand behind others, whose owners may be waited for and that `pick` picks are due.
+    pub fn look_again(&mut self, pick: impl Fn(&Ask) -> bool) {
+        let picked = |place: &Place| pick(&self.entries[place].waiter.ask);
+        let due: Vec<Place> = self.revocable.iter().copied().filter(picked).collect();
         due.into_iter().for_each(|place| self.is_due(place));
     }
 
@@ -141,6 +165,7 @@ impl Queue {
         if let Some(obstacle) = entry.obstacle.take() {
             self.behind.remove(&(obstacle, place));
         }
+        self.revocable.remove(&place);
         self.due.insert(place);
     }
 
@@ -149,29 +174,57 @@ impl Queue {
         self.due.first().copied()
     }
 
-    /// The waiter is not due any more.
-    pub fn stand_behind(&mut self, place: Place, obstacle: Obstacle) {
+    /// The waiter is not due any more. `revocable` is whether its owner may be waited for.
+    pub fn stand_behind(&mut self, place: Place, obstacle: Obstacle, revocable: bool) {
         self.due.remove(&place);
+        if revocable && matches!(obstacle, Obstacle::Waiter(_)) {
+            self.revocable.insert(place);
+        }
         self.behind.insert((obstacle, place));
         self.entries.get_mut(&place).expect("a place in the queue").obstacle = Some(obstacle);
     }
 
-    /// A waiter before `place` that conflicts with `ask` and that `counts`: of those with one range the
+    /// A waiter before `place` that conflicts with `ask` and whose owner `counts`: of those with one range the
     /// nearest, so that a crowd forms a line and each stands behind another one.
-    pub fn conflict(&self, ask: &Ask, place: Place, counts: impl Fn(&Ask) -> bool) -> Option<Place> {
-        let mut accept = |other: &Placed| other.waiter.ask.owner != ask.owner && counts(&other.waiter.ask);
+    pub fn conflict(&self, ask: &Ask, place: Place, counts: impl Fn(OwnerKey) -> bool) -> Option<Place> {
+        let mut accept = |other: &Placed| other.waiter.ask.owner != ask.owner && counts(other.waiter.ask.owner);
         self.spans.last(&conflicting(ask, place), &mut accept).map(|other| other.place)
     }
 
     /// All waiters before `place` that conflict with `ask`, oldest first.
     pub fn conflicts(&self, ask: &Ask, place: Place) -> Vec<Placed> {
         let mut found = Vec::new();
-        self.spans.visit(&conflicting(ask, place), &mut |other| {
+        _ = self.spans.visit(&conflicting(ask, place), &mut |other| {
             found.extend((other.waiter.ask.owner != ask.owner).then_some(*other));
-            std::ops::ControlFlow::Continue(())
+            ControlFlow::Continue(())
         });
         found.sort_unstable_by_key(|other| other.place);
         found
+    }
+
+    /// Shows the waiters that `lock` shuts out.
+    pub fn for_each_shut_out(&self, lock: &Lock, visit: &mut dyn FnMut(&Placed) -> ControlFlow<()>) -> ControlFlow<()> {
+        let wanted = Wanted { range: lock.range, exclusive: lock.mode == Mode::Shared, before: LAST };
+        self.spans.visit(&wanted, &mut |other| match other.waiter.ask.owner == lock.owner {
+            true => ControlFlow::Continue(()),
+            false => visit(other),
+        })
+    }
+
+    /// Shows the waiters after `first` and before `last` that conflict with the one at `first`.
+    pub fn for_each_between(
+        &self,
+        first: Place,
+        last: Place,
+        visit: &mut dyn FnMut(&Placed) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let ask = self.at(first).ask;
+        self.spans.visit(&conflicting(&ask, last), &mut |other| match other.place <= first
+            || other.waiter.ask.owner == ask.owner
+        {
+            true => ControlFlow::Continue(()),
+            false => visit(other),
+        })
     }
 }
 

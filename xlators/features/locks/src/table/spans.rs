@@ -163,9 +163,9 @@ impl<S: Span> Spans<S> {
         }
     }
 
-    /// Shows those that are wanted, in their order, until `visit` breaks.
-    pub fn visit(&self, wanted: &Wanted, visit: &mut dyn FnMut(&S) -> ControlFlow<()>) {
-        _ = self.root.visit(wanted, visit);
+    /// Shows those that are wanted, in their order, until `visit` breaks; then it does.
+    pub fn visit(&self, wanted: &Wanted, visit: &mut dyn FnMut(&S) -> ControlFlow<()>) -> ControlFlow<()> {
+        self.root.visit(wanted, visit)
     }
 
     /// The last that is wanted and that `accept` accepts.

@@ -99,11 +99,20 @@ pub struct Waiter {
 pub struct Effects {
     /// They hold their locks now, taken in this order.
     pub granted: SmallVec<[Waiter; 1]>,
+    /// How many locks more the owner of each of `granted` has by that: fewer where it was joined to others, two where it
+    /// split one.
+    pub more: SmallVec<[i32; 1]>,
     /// Nothing stood in their way, but the table had no room: `ENOLCK`.
     pub refused: SmallVec<[Waiter; 0]>,
 }
 
 impl Effects {
+    /// How many locks more the table has by what it granted.
+    #[must_use]
+    pub fn let_in(&self) -> i64 {
+        self.more.iter().copied().map(i64::from).sum()
+    }
+
     /// Whether no waiter has left the queue.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -125,8 +134,9 @@ pub enum Refused {
 pub enum Waited {
     /// It holds its lock; a downgrade may have freed others.
     Granted(Effects),
-    /// It is the last in the queue.
-    Queued,
+    /// It is the last in the queue. That may have freed others; whom that freed in turn may be itself, which is then
+    /// answered as they are.
+    Queued(Effects),
 }
 
 /// What was taken from an owner, and who has it now.

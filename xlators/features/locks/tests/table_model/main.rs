@@ -7,7 +7,7 @@ mod model;
 mod run;
 
 use brickwork_api::OpenId;
-use brickwork_locks::table::{Mode, OwnerKey};
+use brickwork_locks::table::{CHAINED_MAX, Mode, OwnerKey};
 use proptest::prelude::*;
 
 use crate::run::{Act, Run, Size};
@@ -93,6 +93,30 @@ fn a_table_does_what_a_slot_for_each_byte_does() {
             thread.join().expect("no difference");
         }
     });
+}
+
+/// Queues that grow and shrink about the length up to which chains are followed.
+#[test]
+fn a_crowd_does_what_a_slot_for_each_byte_does() {
+    let seed = seed();
+    let mut longest = 0;
+    for round in 0..(acts() / 100_000).max(1) {
+        let mut random = Random(seed.wrapping_add(round as u64));
+        let size = Size { slots: 12, owners: 16 + random.below(48), max: usize::MAX };
+        let mut run = Run::new(size);
+        let (owner, mode, open) = (OwnerKey(0), Mode::Exclusive, OpenId(0));
+        run.act(&Act::Set { owner, slots: 0..size.slots, mode, open, mandatory: false });
+        for _ in 0..1_000 {
+            let few = run.waiters() < CHAINED_MAX - random.below(8);
+            let act = random.act(run.size(), run.waiters() > CHAINED_MAX + 8);
+            if few && !matches!(act, Act::Wait { .. }) {
+                continue;
+            }
+            run.act(&act);
+            longest = longest.max(run.waiters());
+        }
+    }
+    assert!(longest > CHAINED_MAX + 2, "the longest queue had {longest} waiters");
 }
 
 fn any_act(size: Size) -> impl Strategy<Value = Act> {

@@ -2,7 +2,7 @@
 
 use brickwork_api::OpenId;
 use brickwork_api::ranges::ByteRange;
-use brickwork_locks::table::{Ask, Mode, OwnerKey, Tag, Waiter, WaiterId};
+use brickwork_locks::table::{Ask, CHAINED_MAX, Mode, OwnerKey, Tag, Waiter, WaiterId};
 
 /// What an owner has on a byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,9 @@ pub struct Run {
     pub range: ByteRange,
     pub cell: Cell,
 }
+
+/// Who waits for whom: by owner, a bit for each of those that it waits for.
+type Graph = Vec<u64>;
 
 impl Model {
     pub fn new(slots: usize, owners: usize, max: usize) -> Model {
@@ -78,23 +81,81 @@ impl Model {
 
     /// Whether a held byte shuts this out.
     pub fn conflict(&self, owner: OwnerKey, range: ByteRange, mode: Mode) -> bool {
+        self.holders(owner, range, mode) != 0
+    }
+
+    /// A bit for each owner of a held byte that shuts this out.
+    fn holders(&self, owner: OwnerKey, range: ByteRange, mode: Mode) -> u64 {
         let slots = self.slots(range);
         let clash = |cell: &Option<Cell>| cell.is_some_and(|cell| cell.mode.conflicts(mode));
         let others = self.cells.iter().enumerate().filter(|(other, _)| *other != owner.0 as usize);
-        others.into_iter().any(|(_, cells)| cells[slots.clone()].iter().any(clash))
+        let holders = others.filter(|(_, cells)| cells[slots.clone()].iter().any(clash));
+        holders.map(|(other, _)| 1 << other).sum()
     }
 
-    /// Whether `ask` must not overtake `earlier`.
-    pub fn behind(&self, ask: &Ask, earlier: &Ask) -> bool {
-        let clash = |cell: &Option<Cell>| cell.is_some_and(|cell| cell.mode.conflicts(earlier.mode));
-        let holds_up = self.cells[ask.owner.0 as usize][self.slots(earlier.range)].iter().any(clash);
-        let mut shared = self.slots(ask.range).filter(|slot| self.slots(earlier.range).contains(slot));
-        ask.owner != earlier.owner && ask.mode.conflicts(earlier.mode) && shared.next().is_some() && !holds_up
+    fn conflicts(&self, ask: &Ask, earlier: &Ask) -> bool {
+        ask.owner != earlier.owner && ask.mode.conflicts(earlier.mode) && ask.range.overlaps(earlier.range)
     }
 
-    fn waits(&self, ask: &Ask, place: usize) -> bool {
-        self.conflict(ask.owner, ask.range, ask.mode)
-            || self.queue[..place].iter().any(|earlier| self.behind(ask, &earlier.ask))
+    /// Who waits for whom by held bytes alone.
+    pub fn held_graph(&self) -> Graph {
+        let mut graph = vec![0; self.cells.len()];
+        for Waiter { ask, .. } in &self.queue {
+            graph[ask.owner.0 as usize] |= self.holders(ask.owner, ask.range, ask.mode);
+        }
+        graph
+    }
+
+    /// Adds whom the waiter at `place` would wait for, were it behind all earlier ones that it conflicts with.
+    fn add_place(&self, graph: &mut Graph, place: usize) {
+        let ask = self.queue[place].ask;
+        let earlier = self.queue[..place].iter().filter(|earlier| self.conflicts(&ask, &earlier.ask));
+        earlier.for_each(|earlier| graph[ask.owner.0 as usize] |= 1 << earlier.ask.owner.0);
+    }
+
+    /// A bit for each owner behind whose waiters `owner` is not put at `place`; `graph` has all earlier places.
+    fn exempt(&self, graph: &Graph, owner: OwnerKey, place: usize) -> u64 {
+        let own = 1_u64 << owner.0;
+        if self.queue.len() - usize::from(place < self.queue.len()) > CHAINED_MAX {
+            let holds_up = |Waiter { ask, .. }: &Waiter| self.holders(ask.owner, ask.range, ask.mode) & own != 0;
+            let earlier = self.queue[..place].iter().any(|earlier| earlier.ask.owner == owner);
+            return if earlier || self.queue.iter().any(holds_up) { u64::MAX } else { 0 };
+        }
+        waiting_for(graph, own)
+    }
+
+    /// The waiters that the one at `place` must not overtake.
+    pub fn ahead(&self, place: usize) -> Vec<Waiter> {
+        let mut graph = self.held_graph();
+        (0..place).for_each(|place| self.add_place(&mut graph, place));
+        let ask = self.queue[place].ask;
+        self.ahead_of(&graph, &ask, place).copied().collect()
+    }
+
+    fn ahead_of<'a>(&'a self, graph: &Graph, ask: &'a Ask, place: usize) -> impl Iterator<Item = &'a Waiter> {
+        let mut earlier = self.queue[..place].iter().filter(|earlier| self.conflicts(ask, &earlier.ask)).peekable();
+        let exempt = if earlier.peek().is_some() { self.exempt(graph, ask.owner, place) } else { 0 };
+        earlier.filter(move |earlier| exempt >> earlier.ask.owner.0 & 1 == 0)
+    }
+
+    fn waits(&self, graph: &Graph, ask: &Ask, place: usize) -> bool {
+        self.conflict(ask.owner, ask.range, ask.mode) || self.ahead_of(graph, ask, place).next().is_some()
+    }
+
+    /// The first in the queue that nothing shuts out.
+    fn first_free(&self) -> Option<usize> {
+        let mut graph = self.held_graph();
+        (0..self.queue.len()).find(|&place| {
+            let free = !self.waits(&graph, &self.queue[place].ask, place);
+            self.add_place(&mut graph, place);
+            free
+        })
+    }
+
+    fn waits_at_the_end(&self, ask: &Ask) -> bool {
+        let mut graph = self.held_graph();
+        (0..self.queue.len()).for_each(|place| self.add_place(&mut graph, place));
+        self.waits(&graph, ask, self.queue.len())
     }
 
     /// Whether there was room.
@@ -143,7 +204,7 @@ impl Model {
     /// Grants the first in the queue that nothing shuts out, until there is none.
     pub fn settle(&mut self) -> Moved {
         let mut moved = Moved::default();
-        while let Some(at) = (0..self.queue.len()).find(|&at| !self.waits(&self.queue[at].ask, at)) {
+        while let Some(at) = self.first_free() {
             let waiter = self.queue.remove(at);
             let fits = self.take(&waiter.ask);
             if fits { moved.granted.push(waiter) } else { moved.refused.push(waiter) }
@@ -159,13 +220,13 @@ impl Model {
         if self.take(ask) { Ok(self.settle()) } else { Err(false) }
     }
 
-    /// `Ok(None)` when it waits.
-    pub fn wait(&mut self, id: WaiterId, ask: &Ask) -> Result<Option<Moved>, ()> {
-        if self.waits(ask, self.queue.len()) {
+    /// Whether it waits, and who moved by that; `None` for want of room.
+    pub fn wait(&mut self, id: WaiterId, ask: &Ask) -> Option<(bool, Moved)> {
+        let waits = self.waits_at_the_end(ask);
+        if waits {
             self.queue.push(Waiter { id, ask: *ask });
-            return Ok(None);
         }
-        if self.take(ask) { Ok(Some(self.settle())) } else { Err(()) }
+        (waits || self.take(ask)).then(|| (waits, self.settle()))
     }
 
     pub fn unlock(&mut self, owner: OwnerKey, range: ByteRange) -> Option<Moved> {
@@ -203,5 +264,18 @@ impl Model {
         assert!(self.take(&Ask { owner: to, range, mode, tag }), "room without limit");
         self.max = max;
         Some(run)
+    }
+}
+
+/// A bit for each owner that waits, over any number of others, for one of `owners`.
+pub fn waiting_for(graph: &Graph, owners: u64) -> u64 {
+    let mut found = 0;
+    loop {
+        let waits = |owner: &usize| graph[*owner] & (owners | found) != 0;
+        let more = (0..graph.len()).filter(waits).map(|owner| 1 << owner).sum();
+        if more == found {
+            return found;
+        }
+        found = more;
     }
 }

@@ -171,8 +171,9 @@ impl Run {
         let id = WaiterId(self.clock.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let answer = self.both(|table, ids, max| table.wait(id, ask, ids, max));
         match (answer, self.model.wait(id, ask)) {
-            (Ok(Waited::Granted(effects)), Ok(Some(moved))) => check_moved(&effects, &moved),
-            (Ok(Waited::Queued), Ok(None)) | (Err(Refused::Full), Err(())) => {}
+            (Ok(Waited::Granted(effects)), Some((false, moved))) => check_moved(&effects, &moved),
+            (Ok(Waited::Queued(effects)), Some((true, moved))) => check_moved(&effects, &moved),
+            (Err(Refused::Full), None) => {}
             (answer, expected) => panic!("{answer:?}, not {expected:?}"),
         }
     }
@@ -246,10 +247,33 @@ impl Run {
         let waiter = queue[place];
         let locks = self.conflicts(&waiter.ask).into_iter();
         let locks = locks.map(|lock| Blocker { owner: lock.owner, lock: Some(lock.id), waiter: None });
-        let ahead = queue[..place].iter().filter(|earlier| self.model.behind(&waiter.ask, &earlier.ask));
+        let ahead = self.model.ahead(place).into_iter();
         let ahead = ahead.map(|other| Blocker { owner: other.ask.owner, lock: None, waiter: Some(other.id) });
         assert_eq!(self.table.blockers(waiter.id), locks.chain(ahead).collect::<Vec<_>>());
         assert_eq!(self.table.waiter(waiter.id), Some(&waiter));
+        self.rings();
+    }
+
+    /// Nobody waits in line for an owner that waits for his own: what is a ring is one of held locks alone.
+    fn rings(&self) {
+        let (held, mut all) = (self.model.held_graph(), vec![0; self.size.owners]);
+        let waiters: Vec<_> = self.table.waiters().map(|waiter| (waiter, self.table.blockers(waiter.id))).collect();
+        for (waiter, blockers) in &waiters {
+            blockers.iter().for_each(|blocker| all[waiter.ask.owner.0 as usize] |= 1 << blocker.owner.0);
+        }
+        for (waiter, blockers) in &waiters {
+            let own = model::waiting_for(&all, 1 << waiter.ask.owner.0);
+            let in_line = blockers.iter().filter(|blocker| blocker.waiter.is_some());
+            in_line.for_each(|blocker| assert_eq!(own >> blocker.owner.0 & 1, 0, "{waiter:?} waits for {blocker:?}"));
+        }
+        for owner in 0..self.size.owners {
+            let ring = |graph| model::waiting_for(graph, 1 << owner) >> owner & 1;
+            assert_eq!(ring(&all), ring(&held), "a ring of the queue's making for owner {owner}");
+        }
+    }
+
+    pub fn waiters(&self) -> usize {
+        self.model.queue.len()
     }
 
     fn check(&mut self, act: &Act) {

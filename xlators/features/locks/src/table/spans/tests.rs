@@ -47,7 +47,7 @@ fn check(node: &Node<Plain>) -> usize {
 fn compare(spans: &Spans<Plain>, model: &BTreeMap<Key, Plain>, wanted: &Wanted) {
     let expected: Vec<Plain> = model.values().filter(|plain| wanted.is(*plain)).copied().collect();
     let mut seen = Vec::new();
-    spans.visit(wanted, &mut |plain| {
+    _ = spans.visit(wanted, &mut |plain| {
         seen.push(*plain);
         ControlFlow::Continue(())
     });
