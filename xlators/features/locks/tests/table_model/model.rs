@@ -179,9 +179,8 @@ impl Model {
         // The run about the range is one lock now: as old as its oldest part, as mandatory as what was not replaced.
         let run = self.runs_of(ask.owner.0 as usize).into_iter().find(|run| run.range.overlaps(ask.range));
         let mut whole = self.slots(run.expect("just taken").range);
-        let near = whole.clone();
         let mut tag = ask.tag;
-        for at in near.clone() {
+        for at in whole.clone() {
             if let Some(cell) = before[at].filter(|cell| cell.mode == ask.mode) {
                 tag.since_ms = tag.since_ms.min(cell.tag.since_ms);
                 // A part within the range is replaced only if no part of its old lock is left beside it.
