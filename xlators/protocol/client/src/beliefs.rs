@@ -10,7 +10,9 @@
 //!   downgrade whose answer was lost is thus not claimed, and an upgrade claims the old lock;
 //! - when it is answered, it stands above all that was answered before it was sent. With what was answered since then it
 //!   was under way together, in an order that nobody knows: the weakest of them is believed;
-//! - one that was refused has changed nothing; one that was given up may have, and may be undone by the brick: the weaker
+//! - a `flock` that is converted is given up first when it cannot be had at once: until it is answered it may be gone, and
+//!   when it is refused it is;
+//! - any other one that was refused has changed nothing; one that was given up may have, and may be undone by the brick: the weaker
 //!   is believed;
 //! - a release is made when it is asked for, since the brick will hear of it whatever happens. What its owner took through
 //!   other opens is not claimed any more either: the brick may have joined it with what goes;
@@ -51,6 +53,11 @@ impl Change {
     /// Whether it gives the owner something.
     pub(crate) fn takes(&self) -> bool {
         self.to != LkType::Unlock
+    }
+
+    /// Whether what the owner holds of another type is given up first.
+    fn converts(&self) -> bool {
+        self.takes() && self.key.kind == LkKind::Flock
     }
 }
 
@@ -101,6 +108,8 @@ struct UnderWay {
     ticket: Ticket,
     range: ByteRange,
     to: LkType,
+    /// What is held of another type may have been given up for it.
+    converts: bool,
 }
 
 /// What was answered while something else was under way on these bytes.
@@ -128,7 +137,7 @@ impl Beliefs {
         }
         self.last += 1;
         let ticket = Ticket(self.last);
-        let under_way = UnderWay { ticket, range: change.range, to: change.to };
+        let under_way = UnderWay { ticket, range: change.range, to: change.to, converts: change.converts() };
         self.change(&change.key, |belief| belief.under_way.push(under_way));
         Ok(ticket)
     }
@@ -150,7 +159,12 @@ impl Beliefs {
 
     /// The brick has not made `change`.
     pub(crate) fn refused(&mut self, change: &Change, ticket: Ticket) {
-        self.change(&change.key, |belief| belief.end(ticket));
+        self.change(&change.key, |belief| {
+            if change.converts() {
+                give_up_others(&mut belief.held, change.range, change.to);
+            }
+            belief.end(ticket);
+        });
     }
 
     /// Nobody will hear whether the brick has made `change`.
@@ -245,6 +259,9 @@ impl Belief {
     }
 
     fn given_up(&mut self, change: &Change, ticket: Ticket) {
+        if change.converts() {
+            give_up_others(&mut self.held, change.range, change.to);
+        }
         lower(&mut self.held, change.range, change.to);
         self.note(change, ticket);
     }
@@ -309,7 +326,12 @@ impl Belief {
             return plain(&self.held);
         }
         let mut held = self.held.clone();
-        self.under_way.iter().for_each(|one| lower(&mut held, one.range, one.to));
+        for one in &self.under_way {
+            if one.converts {
+                give_up_others(&mut held, one.range, one.to);
+            }
+            lower(&mut held, one.range, one.to);
+        }
         plain(&held)
     }
 }
@@ -319,6 +341,13 @@ fn lower(held: &mut Ranges, range: ByteRange, to: LkType) {
     let stronger = held.overlapping(range).filter(|(_, kind)| strength(*kind) > strength(to));
     let stronger: Vec<ByteRange> = stronger.filter_map(|(held, _)| common(held, range)).collect();
     stronger.into_iter().for_each(|range| held.set(range, to));
+}
+
+/// What is held in `range` of another type than `to` is held no more.
+fn give_up_others(held: &mut Ranges, range: ByteRange, to: LkType) {
+    let others = held.overlapping(range).filter(|(_, kind)| *kind != to);
+    let others: Vec<ByteRange> = others.filter_map(|(held, _)| common(held, range)).collect();
+    others.into_iter().for_each(|range| held.set(range, LkType::Unlock));
 }
 
 fn strength(kind: LkType) -> u8 {

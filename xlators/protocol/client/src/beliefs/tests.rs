@@ -62,6 +62,23 @@ fn an_upgrade_claims_the_old_lock_and_a_downgrade_the_new_one() {
 }
 
 #[test]
+fn a_flock_that_is_converted_is_not_claimed_meanwhile_and_gone_when_it_is_refused() {
+    let mut beliefs = Beliefs::default();
+    let key = Key { kind: LkKind::Flock, ..key(1) };
+    let of = |to| Change { key: key.clone(), ..change(1, (0, 6), to) };
+    let ticket = beliefs.sent(&of(Read)).unwrap();
+    beliefs.made(&of(Read), ticket, 1).unwrap();
+    let again = beliefs.sent(&of(Read)).unwrap();
+    assert_eq!(beliefs.claims(&key).len(), 1, "the same lock is no conversion");
+    beliefs.refused(&of(Read), again);
+    let up = beliefs.sent(&of(Write)).unwrap();
+    assert!(beliefs.claims(&key).iter().all(|claim| claim.ranges.is_empty()));
+    beliefs.refused(&of(Write), up);
+    assert!(beliefs.claims(&key).is_empty());
+    assert_eq!(beliefs.ranges(), 0);
+}
+
+#[test]
 fn what_was_under_way_together_counts_as_the_weakest_until_something_comes_after_it() {
     let mut beliefs = Beliefs::default();
     let (lock, unlock) = (change(1, (0, 6), Write), change(1, (0, 3), Unlock));
