@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::common::brick::Brick;
 use crate::common::{Mounted, can_mount, needs, rounds, run};
+use crate::proxy::{Fault, Proxy};
 
 /// Writers on each of the two mounts.
 const WRITERS: usize = 4;
@@ -99,13 +100,14 @@ fn ask(database: &Path, statement: &str) -> String {
     run(Command::new("sqlite3").arg("-batch").arg("-bail").arg(database).arg(statement)).trim().to_owned()
 }
 
-/// Lets eight writers work for some time, in which the brick is killed `kills` times.
-fn write(kills: usize) {
+/// Lets eight writers work for some time, in which `trouble` is made `times` times.
+fn write(times: usize, mut trouble: impl FnMut(&mut Brick, &Proxy)) {
     if !needs("sqlite3") {
         return;
     }
     let Some(mut brick) = Brick::start().filter(|_| can_mount()) else { return };
-    let client = brick.client("");
+    let proxy = Proxy::to(brick.address());
+    let client = brick.client_at(proxy.port(), "");
     let Some(first) = Mounted::client(&client, &[]) else { return };
     let Some(second) = Mounted::client(&client, &[]) else { return };
     let databases = [first.path().join("lines.db"), second.path().join("lines.db")];
@@ -123,10 +125,9 @@ fn write(kills: usize) {
             std::thread::spawn(move || Writer::on(&database, number).work(begun + span))
         })
         .collect();
-    for _ in 0..kills {
-        std::thread::sleep(span / (kills as u32 + 1));
-        brick.kill9();
-        brick.start_again();
+    for _ in 0..times {
+        std::thread::sleep(span / (times as u32 + 1));
+        trouble(&mut brick, &proxy);
     }
     let acknowledged: Vec<u64> = writers.into_iter().map(|writer| writer.join().expect("a writer")).collect();
     eprintln!("rows by writer: {acknowledged:?}, {:.1?}", begun.elapsed());
@@ -168,10 +169,27 @@ fn expect_whole(database: &Path, acknowledged: &[u64]) {
 
 #[test]
 fn eight_writers_through_two_mounts_lose_no_row_and_no_count_of_a_database() {
-    write(0);
+    write(0, |_, _| {});
 }
 
 #[test]
 fn a_brick_that_is_killed_under_eight_writers_of_a_database_is_noticed_by_none() {
-    write(rounds(1, 5));
+    write(rounds(1, 5), |brick, _| {
+        brick.kill9();
+        brick.start_again();
+    });
+}
+
+#[test]
+fn a_brick_that_loses_its_locks_under_eight_writers_of_a_database_is_noticed_by_none() {
+    write(rounds(1, 5), |brick, _| {
+        brick.stop();
+        std::fs::remove_dir_all(brick.lock_journal().join("journal")).expect("the journal of the locks");
+        brick.start_again();
+    });
+}
+
+#[test]
+fn connections_that_break_under_eight_writers_of_a_database_are_noticed_by_none() {
+    write(rounds(20, 200), |_, proxy| proxy.strike(Fault::Reset));
 }
