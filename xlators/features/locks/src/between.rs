@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::brick::Brick;
-use crate::calls::Begun;
+use crate::calls::{Begun, Ended};
 use crate::clients::{Client, Done, Remembered};
 use crate::record::{Asked, Record};
 use crate::rules::xlator_locks::{
@@ -270,20 +270,33 @@ impl Brick {
 
     async fn between_call(&self, cx: &Cx, asks: BetweenLk, command: XlatorLkCommand) -> FopResult<()> {
         let client = self.store.clients.calling(cx.client())?;
-        if client.answered(asks.asked).is_some() {
-            return self.ledger().settle_all().await;
+        while self.between_try(cx, &client, asks.clone(), command).await? == Ended::Away {
+            self.until_back(cx, &client).await?;
         }
-        if let Some((place, heard)) = self.waits_already(&client, asks.asked) {
+        Ok(())
+    }
+
+    async fn between_try(
+        &self,
+        cx: &Cx,
+        client: &Arc<Client>,
+        asks: BetweenLk,
+        command: XlatorLkCommand,
+    ) -> FopResult<Ended> {
+        if client.answered(asks.asked).is_some() {
+            return self.ledger().settle_all().await.map(|()| Ended::Granted);
+        }
+        if let Some((place, heard)) = self.waits_already(client, asks.asked) {
             self.expire_later(place.gfid, place.queue, place.id);
             return self.wait(cx, place.gfid, place.queue, place.id, heard).await;
         }
         let waits = match command {
-            XlatorLkCommand::Unlock => return self.between_release(&client, asks).await,
+            XlatorLkCommand::Unlock => return self.between_release(client, asks).await.map(|()| Ended::Granted),
             XlatorLkCommand::TryLock => false,
             XlatorLkCommand::Lock => true,
         };
         self.until_no_grace(cx).await?;
-        self.admit(&client, waits).await?;
+        self.admit(client, waits).await?;
         let domains = self.options.load().domains_max as usize;
         let gfid = asks.gfid;
         let (begun, place) = self.change(gfid, |shard, held, news| {
@@ -294,7 +307,7 @@ impl Brick {
             if client.answered(asks.asked).is_some() {
                 return (Ok(Begun::Again), None);
             }
-            if let Some((place, heard)) = self.waits_already(&client, asks.asked) {
+            if let Some((place, heard)) = self.waits_already(client, asks.asked) {
                 return (Ok(Begun::Waits(place.id, heard)), None);
             }
             self.expire_between(shard, held, &asks, news);
@@ -313,8 +326,8 @@ impl Brick {
             }
         });
         match begun? {
-            Begun::Done(_) => self.ledger().settle(place).await,
-            Begun::Again => self.ledger().settle_all().await,
+            Begun::Done(_) => self.ledger().settle(place).await.map(|()| Ended::Granted),
+            Begun::Again => self.ledger().settle_all().await.map(|()| Ended::Granted),
             Begun::Waits(id, heard) => {
                 self.expire_later(gfid, Queue::Between, id);
                 self.wait(cx, gfid, Queue::Between, id, heard).await

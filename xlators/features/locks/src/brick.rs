@@ -339,9 +339,10 @@ impl Brick {
     pub(crate) fn expire_contended(&self) {
         let now_ms = self.now_ms();
         for place in self.store.waits.places() {
-            // Whoever is behind it need not wait for a call that nobody may ever hear of; it asks again at the end.
+            // Whoever is behind it need not wait for a call that nobody may ever hear of; it begins again when its client is
+            // back.
             if self.store.waits.with(place.id, |one| one.client.may_expire(now_ms)) == Some(true) {
-                self.end_wait(place.gfid, place.queue, place.id, Outcome::Gone);
+                self.end_wait(place.gfid, place.queue, place.id, Outcome::Away);
                 continue;
             }
             let Queue::Lk(kind) = place.queue else {

@@ -10,6 +10,7 @@ use brickwork_api::ranges::ByteRange;
 use brickwork_api::{ClientId, Errno, Gfid, LkKind, LkOwner};
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
+use tokio::sync::Notify;
 
 use crate::record::Asked;
 use crate::rules::life::Life;
@@ -77,6 +78,8 @@ pub(crate) struct Client {
     pub(crate) held: AtomicI64,
     /// When they were counted one by one.
     counted: Mutex<Option<Instant>>,
+    /// It has attached, or ended.
+    pub(crate) turned: Notify,
     pub(crate) person: Mutex<Person>,
     answers: Mutex<HashMap<u32, Remembered>>,
     owners: Mutex<HashMap<LkOwner, OwnerKey>>,
@@ -103,6 +106,7 @@ impl Client {
             recorded: AtomicBool::new(false),
             held: AtomicI64::new(0),
             counted: Mutex::default(),
+            turned: Notify::new(),
             person: Mutex::new(Person { life: None, host: "".into(), group: None, attaching: None }),
             answers: Mutex::default(),
             owners: Mutex::default(),

@@ -37,6 +37,7 @@ impl Brick {
             none => *none = Some(Life::begin(incarnation, timeout_ms)),
         }
         drop(person);
+        client.turned.notify_waiters();
         // What it holds is written; that it was here too, a snapshot would say.
         let _ = held.append(&Record::Client(id, attaching));
     }

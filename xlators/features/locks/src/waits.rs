@@ -29,6 +29,8 @@ pub(crate) enum Outcome {
     Gone,
     /// Another lock has fenced the object.
     Fenced,
+    /// Its client is away for so long that others are not kept waiting behind it.
+    Away,
 }
 
 /// Which queue of an object.

@@ -160,3 +160,33 @@ async fn nothing_is_taken_for_a_client_that_has_ended_until_it_attaches_again() 
     world.attach(&one, 2, None);
     assert_eq!(world.request(&one, 1).take(0, 10).await, Ok(()));
 }
+
+/// A wait whose client had been away for too long was answered `EBADF`. When the client came back just then and asked again,
+/// its call was that very one, and the application got an error for a file that was open.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_that_lost_its_place_while_its_client_was_away_begins_again_when_it_is_back() {
+    let world = World::new(&[]);
+    let (one, other, third) = (world.client(), world.client(), world.client());
+    world.request(&one, 1).take(0, 10).await.unwrap();
+    let waiting = world.request(&other, 2).wait(0, 10).await;
+    world.detach(&other);
+    while world.locks.status()["waiting"] != 0 {
+        tokio::time::sleep(PROTECTED / 10).await;
+    }
+    world.request(&one, 1).unlock(0, 10).await.unwrap();
+    assert_eq!(world.request(&third, 3).take(0, 10).await, Ok(()), "nothing waits for who is away");
+    assert!(!waiting.is_finished());
+    world.attach(&other, 2, None);
+    while world.locks.status()["waiting"] != 1 {
+        tokio::task::yield_now().await;
+    }
+    world.request(&third, 3).unlock(0, 10).await.unwrap();
+    assert_eq!(waiting.await.unwrap(), Ok(()));
+    let ends = world.request(&one, 1).wait(0, 10).await;
+    world.detach(&one);
+    while world.locks.status()["waiting"] != 0 {
+        tokio::time::sleep(PROTECTED / 10).await;
+    }
+    world.end(&one);
+    assert_eq!(ends.await.unwrap(), Err(Errno::ENOTCONN));
+}
