@@ -247,8 +247,8 @@ impl Brick {
 
     /// Finishes a change: calls are answered, clients told. No mutex may be held.
     pub(crate) fn publish(&self, mut news: News, place: Option<u64>) {
-        news.answer(place);
-        for notice in news.tell {
+        // Before others are told that they have what is lost.
+        for notice in std::mem::take(&mut news.tell) {
             if let LockNotice::Lost { gfid, opens, why } = &notice.notice {
                 tracing::warn!(
                     brick = &*self.name, client = %notice.client, %gfid, opens = opens.len(), why = why.word(),
@@ -257,6 +257,7 @@ impl Brick {
             }
             self.up.notify(Event::Lock(notice));
         }
+        news.answer(place);
     }
 
     /// Whether any client is away: none, nearly always, and then nobody's time can be up.

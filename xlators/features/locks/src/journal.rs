@@ -69,7 +69,8 @@ pub(crate) struct Still<'l> {
 
 /// The clients that may hold locks, on the disk.
 struct Holders {
-    journal: Journal,
+    /// None: it was closed.
+    journal: Option<Journal>,
     clients: BTreeMap<ClientId, Holder>,
 }
 
@@ -222,6 +223,12 @@ impl Ledger {
 
     /// Ends the journal in good order; nothing is written after that.
     pub(crate) fn close(&self) {
+        // Also when somebody still has this brick: the next one opens the same folder.
+        if let Some(Err(error)) =
+            self.holders.as_ref().and_then(|holders| holders.lock().journal.take()).map(Journal::close)
+        {
+            warn!(%error, "the record of clients with locks was not closed in good order");
+        }
         let Some(journal) = self.journal.write().take() else { return };
         match Arc::into_inner(journal).map(Journal::close) {
             Some(Ok(())) => {}
@@ -344,7 +351,7 @@ impl Holders {
                 HolderRecord::Gone(client) => clients.remove(&client),
             };
         }
-        let holders = Holders { journal: opened.journal, clients };
+        let holders = Holders { journal: Some(opened.journal), clients };
         holders.rotate()?;
         Ok(holders)
     }
@@ -367,8 +374,9 @@ impl Holders {
     }
 
     fn write(&self, record: &HolderRecord) -> Result<(), String> {
-        let appended = self.journal.append(&encode(record)).map_err(|error| error.to_string())?;
-        self.journal.wait_durable(appended.sequence).map_err(|error| error.to_string())?;
+        let journal = self.journal.as_ref().ok_or("it is closed")?;
+        let appended = journal.append(&encode(record)).map_err(|error| error.to_string())?;
+        journal.wait_durable(appended.sequence).map_err(|error| error.to_string())?;
         if appended.wants_snapshot { self.rotate() } else { Ok(()) }
     }
 
@@ -377,6 +385,7 @@ impl Holders {
             let mut holders = self.clients.iter();
             holders.try_for_each(|(client, holder)| snapshot.write(&encode(&HolderRecord::Holds(*client, *holder))))
         };
-        self.journal.rotate(write).map_err(|error| error.to_string())
+        let journal = self.journal.as_ref().ok_or("it is closed")?;
+        journal.rotate(write).map_err(|error| error.to_string())
     }
 }

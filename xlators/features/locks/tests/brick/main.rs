@@ -5,6 +5,7 @@ mod grace;
 mod life;
 mod once;
 mod others;
+mod random;
 mod restart;
 mod world;
 
