@@ -231,7 +231,8 @@ impl Run {
         self.waits.iter_mut().for_each(|wait| wait.answer = None);
         self.world.kill().await;
         let now = Instant::now();
-        self.away.iter_mut().for_each(|away| *away = Some(now));
+        // Whoever was away before trusts its locks no longer by that.
+        self.away.iter_mut().for_each(|away| _ = away.get_or_insert(now));
     }
 
     /// Everybody comes back and releases what it has, until nobody waits.
