@@ -474,10 +474,12 @@ impl Store {
 
     fn released(&self, gfid: Gfid, kind: LkKind, released: Released, news: &mut News) -> bool {
         let Released { locks, waiters, effects } = released;
-        for lock in &locks {
-            let owner = self.clients.owner(lock.owner);
-            owner.count(-1);
-            owner.client.forget_grants(gfid, kind, lock.owner);
+        let mut counts: HashMap<OwnerKey, i64> = HashMap::new();
+        locks.iter().for_each(|lock| *counts.entry(lock.owner).or_default() -= 1);
+        for (key, count) in counts {
+            let owner = self.clients.owner(key);
+            owner.count(count);
+            owner.client.forget_grants(gfid, kind, key);
         }
         for waiter in &waiters {
             self.end_wait(waiter.id, Outcome::Gone, news);
