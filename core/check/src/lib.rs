@@ -22,14 +22,15 @@ impl History {
         let mut violations = exclusion::check(self, &holds);
         violations.extend(answers::check(self, rules));
         violations.extend(data::check(self, &holds));
-        let (overtaken, queued) = queue::check(self, &holds);
+        let queue::Order { violations: overtaken, known, compared } = queue::check(self, &holds);
         violations.extend(overtaken);
         violations.sort_by_key(|violation| (violation.at, violation.law));
-        Verdict { violations, figures: figures(self, &holds, queued) }
+        Verdict { violations, figures: Figures { queued: known, ordered: compared, ..figures(self, &holds) } }
     }
 }
 
-fn figures(history: &History, holds: &holds::Holds, queued: usize) -> Figures {
+/// Those that no law has to be checked for; L6 brings its own.
+fn figures(history: &History, holds: &holds::Holds) -> Figures {
     let count = |wanted: fn(&Call, Option<Answer>) -> bool| {
         history.operations.iter().filter(|operation| wanted(&operation.does, operation.answer())).count()
     };
@@ -39,7 +40,6 @@ fn figures(history: &History, holds: &holds::Holds, queued: usize) -> Figures {
         killed: history.processes.iter().filter(|process| process.killed).count(),
         calls: history.operations.len(),
         grants: count(|does, answer| matches!((does, answer), (Call::Lock { .. }, Some(Answer::Ok)))),
-        queued,
         refused: count(|does, answer| {
             matches!((does, answer), (Call::Lock { .. }, Some(Answer::Failed(EAGAIN | EACCES))))
         }),
@@ -53,5 +53,6 @@ fn figures(history: &History, holds: &holds::Holds, queued: usize) -> Figures {
         writes: count(|does, _| matches!(does, Call::Write { .. })),
         appends: count(|does, _| matches!(does, Call::Append { .. })),
         told: holds.told.len(),
+        ..Figures::default()
     }
 }

@@ -34,11 +34,22 @@ impl Wait {
     }
 }
 
-/// Checks all waits whose place in the queue is known; their number is the second answer.
-pub(crate) fn check(history: &History, holds: &Holds) -> (Vec<Violation>, usize) {
+/// What the sightings prove.
+#[derive(Default)]
+pub(crate) struct Order {
+    pub(crate) violations: Vec<Violation>,
+    /// Waits whose place in the queue is known.
+    pub(crate) known: usize,
+    /// Pairs of waits of which the second had to be granted after the first.
+    pub(crate) compared: usize,
+}
+
+/// Checks all waits whose place in the queue is known.
+pub(crate) fn check(history: &History, holds: &Holds) -> Order {
     let queued = queued(history);
+    let mut order = Order::default();
     if queued.is_empty() {
-        return (Vec::new(), 0);
+        return order;
     }
     let unordered: Vec<(u64, u64)> = history
         .notes
@@ -55,7 +66,6 @@ pub(crate) fn check(history: &History, holds: &Holds) -> (Vec<Violation>, usize)
     for hold in &holds.maybe {
         owned.entry((hold.file, hold.family, hold.owner)).or_default().push(hold);
     }
-    let (mut violations, mut known) = (Vec::new(), 0);
     // A lock that was lost before its grant arrived was free for others: nothing follows from who heard first.
     let told: HashSet<(usize, u32)> = holds.told.iter().map(|&place| open_of(&history.operations[place])).collect();
     for (&(file, family), waits) in &files {
@@ -67,16 +77,19 @@ pub(crate) fn check(history: &History, holds: &Holds) -> (Vec<Violation>, usize)
             if unordered.iter().any(|&(from, until)| from < first.granted && since < until) {
                 continue;
             }
-            known += 1;
+            order.known += 1;
             // Waits are in the order of their beginning.
             let later = waits.iter().skip(waits.partition_point(|wait| wait.invoked <= since));
-            let overtook = later.take_while(|wait| wait.invoked < first.granted).find(|wait| {
-                wait.granted < first.granted && wait.conflicts(first) && !excused(&owned, (file, family), wait)
-            });
-            violations.extend(overtook.map(|wait| overtaken(first, since, wait)));
+            let later: Vec<&Wait> = later
+                .take_while(|wait| wait.invoked < first.granted)
+                .filter(|wait| wait.conflicts(first) && !excused(&owned, (file, family), wait))
+                .collect();
+            order.compared += later.len();
+            let overtook = later.into_iter().find(|wait| wait.granted < first.granted);
+            order.violations.extend(overtook.map(|wait| overtaken(first, since, wait)));
         }
     }
-    (violations, known)
+    order
 }
 
 fn open_of(operation: &Operation) -> (usize, u32) {

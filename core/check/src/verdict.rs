@@ -66,6 +66,8 @@ pub struct Figures {
     pub grants: usize,
     /// Of those, after a wait that others would have to respect.
     pub queued: usize,
+    /// Pairs of waits that conflict, of which one was seen in the queue before the other began: their order was checked.
+    pub ordered: usize,
     /// Locks that were refused because of others.
     pub refused: usize,
     /// Waits that ended with `EINTR`.
@@ -137,13 +139,13 @@ impl Verdict {
         }
         let Figures { processes, killed, calls, grants, queued, refused, interrupted, deadlocks, tests, .. } =
             self.figures;
-        let Figures { holds, reads, writes, appends, told, .. } = self.figures;
+        let Figures { ordered, holds, reads, writes, appends, told, .. } = self.figures;
         writeln!(out, "{processes} processes ({killed} killed), {calls} calls, {holds} holds")?;
         writeln!(
             out,
-            "locks: {grants} granted ({queued} with a known place), {refused} refused, {interrupted} interrupted,"
+            "locks: {grants} granted ({queued} with a known place, {ordered} times before another one), {refused} refused,"
         )?;
-        writeln!(out, "       {deadlocks} deadlocks, {tests} tests, {told} told of a loss")?;
+        writeln!(out, "       {interrupted} interrupted, {deadlocks} deadlocks, {tests} tests, {told} told of a loss")?;
         writeln!(out, "data:  {reads} reads under a lock, {writes} writes, {appends} appends")?;
         writeln!(out, "{} violations", self.violations.len())
     }

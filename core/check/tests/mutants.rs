@@ -42,6 +42,7 @@ fn a_brick_without_bugs_passes() {
         let figures = verdict.figures;
         let checked = [figures.grants, figures.queued, figures.refused, figures.tests, figures.reads, figures.appends];
         assert!(checked.iter().all(|&count| count > 50), "seed {seed}: too little to be checked: {figures:?}");
+        assert!(figures.ordered > 0, "seed {seed}: no two waits to be compared: {figures:?}");
         assert_eq!(figures.killed, 1);
     }
 }
