@@ -46,6 +46,8 @@ pub struct Load {
 pub enum Work {
     /// Increments a counter under an exclusive lock that it waits for: lock, read, write, unlock.
     Counters,
+    /// Waits for shared and exclusive locks, which it holds for a while: there are queues to be seen.
+    Queues,
     /// Takes and releases, tries and waits for locks of all kinds, reads and writes under them, and appends.
     Random,
 }
@@ -54,6 +56,11 @@ impl Load {
     /// 8 processes on 4 counters.
     pub fn counters() -> Load {
         Load { work: Work::Counters, processes: 8, threads: 1, files: 4, signals: false }
+    }
+
+    /// 8 processes, each with one wait at a time, on 2 files.
+    pub fn queues() -> Load {
+        Load { work: Work::Queues, processes: 8, threads: 1, files: 2, signals: false }
     }
 
     /// 4 processes with 2 threads each on 6 files: 2 with fcntl locks, 2 with OFD locks, 2 with flock.
@@ -102,7 +109,7 @@ struct Locker {
 impl Lockers {
     /// Makes a folder with files on the first of `mounts`, which all show the same, and starts lockers on it.
     pub fn start(mounts: &[&Path], seed: u64, load: Load) -> Lockers {
-        assert!(load.work == Work::Counters || load.files.is_multiple_of(3), "there are three kinds of locks");
+        assert!(load.work != Work::Random || load.files.is_multiple_of(3), "there are three kinds of locks");
         let logs = tempfile::tempdir().expect("a folder for the logs");
         let made = tempfile::Builder::new().prefix("lockers-").tempdir_in(mounts[0]).expect("a folder on the mount");
         // It goes with the mount's test, which may have ended the mount before this is dropped.
@@ -170,9 +177,15 @@ impl Lockers {
         self.observer.note(what).expect("the log");
     }
 
-    /// Logs what began at `at`: a look at the queues, or a time without order.
+    /// Logs what began at `at`.
     pub fn note_at(&self, at: u64, what: What) {
         self.observer.note_at(at, what).expect("the log");
+    }
+
+    /// Which of their files is at `path` in the volume: the number of one with cells.
+    pub fn file_at(&self, path: &str) -> Option<u32> {
+        let folder = Path::new("/").join(self.folders[0].file_name()?);
+        (0..self.load.files).find(|&file| folder.join(cells_name(file)) == Path::new(path))
     }
 
     /// Lines that all have logged until now; each call makes two.

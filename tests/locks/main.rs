@@ -16,6 +16,7 @@ mod library;
 mod locker;
 mod lost;
 mod ofd;
+mod order;
 mod posix;
 #[path = "../network/proxy.rs"]
 mod proxy;

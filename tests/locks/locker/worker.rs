@@ -23,6 +23,8 @@ use crate::common::Random;
 const PROCESS: u32 = 0;
 /// The longest time between two signals.
 const SIGNAL_MS_MAX: u64 = 20;
+/// The longest time for which a lock is held that others are to be seen waiting for.
+const HELD_MS_MAX: u64 = 60;
 
 #[test]
 #[ignore = "the body of a process that other tests start"]
@@ -142,6 +144,7 @@ impl<'a> Worker<'a> {
         while !self.shared.stopped() {
             match self.orders.load.work {
                 Work::Counters => self.count(),
+                Work::Queues => self.queue(),
                 Work::Random => self.draw(),
             }
         }
@@ -161,6 +164,20 @@ impl<'a> Worker<'a> {
             self.write(file, 0, number + 1);
         }
         self.unlock(file, cell);
+    }
+
+    /// One wait, for bytes that most others want some of, too.
+    fn queue(&mut self) {
+        let file = self.below(self.orders.load.files);
+        let kind = if self.thread == 0 { Kind::Process } else { Kind::Ofd };
+        let mode = if self.random.below(3) == 0 { Mode::Read } else { Mode::Write };
+        let span = self.draw_span();
+        if self.lock(file, kind, mode, span, true) == Answer::Ok {
+            self.use_cells(file);
+            // Not to wait for anything: to have others wait.
+            std::thread::sleep(Duration::from_millis(self.random.below(HELD_MS_MAX)));
+            self.unlock(file, span);
+        }
     }
 
     /// One of many things.
