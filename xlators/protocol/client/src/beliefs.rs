@@ -157,6 +157,11 @@ impl Beliefs {
         Ok(())
     }
 
+    /// Nothing of `change` has left.
+    pub(crate) fn not_sent(&mut self, change: &Change, ticket: Ticket) {
+        self.change(&change.key, |belief| belief.end(ticket));
+    }
+
     /// The brick has not made `change`.
     pub(crate) fn refused(&mut self, change: &Change, ticket: Ticket) {
         self.change(&change.key, |belief| {

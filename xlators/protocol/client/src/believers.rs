@@ -97,6 +97,13 @@ impl<'a> Changing<'a> {
         Ok(())
     }
 
+    /// Nothing of the request has left after all.
+    pub(crate) fn not_sent(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.brick.believers.with(self.client, |beliefs| beliefs.not_sent(&self.change, ticket));
+        }
+    }
+
     /// The brick has not done it.
     pub(crate) fn refused(&mut self) {
         if let Some(ticket) = self.ticket.take() {

@@ -109,7 +109,7 @@ async fn go_until_answered<F: FopType>(
         let Some((under_way, wait)) = sent else {
             // Not even its first bytes have left.
             if let (None, Some(changing)) = (&first, changing.as_mut()) {
-                changing.refused();
+                changing.not_sent();
             }
             brick.retire(&up.line);
             continue;

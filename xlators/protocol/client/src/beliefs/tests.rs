@@ -79,6 +79,20 @@ fn a_flock_that_is_converted_is_not_claimed_meanwhile_and_gone_when_it_is_refuse
 }
 
 #[test]
+fn a_flock_whose_conversion_never_left_is_held_as_before() {
+    // The connection had just closed. Its conversion counted as refused, with the lock gone, so the lock was not claimed at
+    // the next attach, and its owner never heard that the brick had lost it.
+    let mut beliefs = Beliefs::default();
+    let key = Key { kind: LkKind::Flock, ..key(1) };
+    let of = |to| Change { key: key.clone(), ..change(1, (0, 6), to) };
+    let ticket = beliefs.sent(&of(Read)).unwrap();
+    beliefs.made(&of(Read), ticket, 1).unwrap();
+    let up = beliefs.sent(&of(Write)).unwrap();
+    beliefs.not_sent(&of(Write), up);
+    assert_eq!(beliefs.claims(&key).iter().flat_map(|claim| &claim.ranges).count(), 1);
+}
+
+#[test]
 fn what_was_under_way_together_counts_as_the_weakest_until_something_comes_after_it() {
     let mut beliefs = Beliefs::default();
     let (lock, unlock) = (change(1, (0, 6), Write), change(1, (0, 3), Unlock));
