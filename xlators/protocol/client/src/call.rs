@@ -96,7 +96,8 @@ async fn go_until_answered<F: FopType>(
             may_go_again::<F>(cx, request, before, &session).map_err(End::Answered)?;
         }
         if F::KIND != FopKind::Flush {
-            not_lost::<F>(brick, cx, request).map_err(End::Answered)?;
+            // Of what was sent before, the brick may keep a wait.
+            not_lost::<F>(brick, cx, request).map_err(End::GaveUp)?;
         }
         if up.line.outbox.queued() > QUEUED_MAX {
             up.line.outbox.room(QUEUED_MAX).await;

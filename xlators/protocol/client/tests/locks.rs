@@ -282,6 +282,24 @@ async fn a_wait_given_up_while_the_brick_is_away_is_told_before_the_claims_and_w
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_wait_that_ends_as_its_file_has_lost_a_lock_is_taken_back_at_the_brick() {
+    // It answered EIO and told the brick nothing. The brick kept its place, with others behind it, and at last granted a
+    // lock of which nobody knew, until the file was closed.
+    let mut held = Held::with(&[]).await;
+    let cx = numbered(&held.cx, 1024, 1);
+    let request = LkReq { command: LkCommand::SetWait, ..held.lock(LkType::Write, 20, 30) };
+    let waiting = held.subject.begin::<fop::Lk>(&cx, request);
+    held.peer.request::<fop::Lk>().await;
+    held.cut(5).await;
+    held.compared(&[(LkType::Write, 0, 10)], Verdict::Lost).await;
+    assert_eq!(soon("an answer", waiting).await.unwrap().unwrap_err().errno(), Errno::EIO);
+    let frame = held.peer.frame().await;
+    assert_eq!(frame.prefix.kind, Kind::Cancel);
+    let given_up: GivenUp = brickwork_wire::connection::decode(&frame.header).unwrap();
+    assert_eq!(given_up, GivenUp { slot: 1024, sequence: 1 });
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_flush_or_a_release_ends_what_was_believed() {
     let mut held = Held::with(&[]).await;
     let flushed = held.subject.begin::<fop::Flush>(&held.cx, FlushReq { file: held.file, xdata: Xdata::EMPTY });
