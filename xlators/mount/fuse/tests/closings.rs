@@ -30,10 +30,14 @@ struct Locked {
 }
 
 fn locked() -> Option<Locked> {
+    locked_with("")
+}
+
+fn locked_with(words: &str) -> Option<Locked> {
     let keeps = Arc::new(KeepsLocks::over(Arc::new(MemoryLeaf::new())));
     let faults = Arc::new(Faults::over(keeps));
     let told = Told::over(faults.clone());
-    Some(Locked { rig: Rig::over(told.clone(), "", true)?, told, faults })
+    Some(Locked { rig: Rig::over(told.clone(), words, true)?, told, faults })
 }
 
 fn open(path: &Path) -> File {
@@ -163,4 +167,28 @@ fn the_close_of_a_copy_of_a_descriptor_holds_nobody_up_for_long() {
         assert_eq!(flock(&other, FlockOperation::NonBlockingLockExclusive), Err(Errno::WOULDBLOCK));
     }
     assert!(began.elapsed() < Duration::from_secs(2), "100 tries took {:?}", began.elapsed());
+}
+
+#[test]
+fn a_try_that_waits_for_a_close_leaves_it_the_slot_that_it_needs() {
+    // It kept its slot while it waited. When that was the last one, the close had none: both waited for ever.
+    for family in BOTH {
+        let Some(locked) = locked_with("slots=1") else { return };
+        let path = locked.rig.path().join("x");
+        let (held, other) = (open(&path), open(&path));
+        family.try_lock(&held).unwrap();
+        // The try is the next in line, before the release.
+        let flush = locked.faults.hold(FopKind::Flush, 1);
+        let closing = std::thread::spawn(move || drop(held));
+        locked.rig.block_on(flush.arrivals(1));
+        let (tried, hear) = mpsc::channel();
+        let trying = std::thread::spawn(move || tried.send(family.try_lock(&other)));
+        while locked.rig.mounted().status()["requests"]["setlk"] != 2 {
+            std::thread::yield_now();
+        }
+        flush.open();
+        assert_eq!(hear.recv_timeout(Duration::from_secs(10)), Ok(Ok(())), "{family:?}");
+        trying.join().unwrap().unwrap();
+        closing.join().unwrap();
+    }
 }

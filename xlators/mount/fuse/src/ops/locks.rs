@@ -63,18 +63,13 @@ impl Front {
     fn try_lock(self: &Arc<Front>, caller: Caller, request: LkReq, reply: Reply) -> Handled {
         let since = self.closings.now(request.file.gfid);
         self.fops(caller, reply, move |front, caller, reply| async move {
-            let killed = caller.killed.clone();
-            let result = {
-                let mut work = front.begin(caller).await;
-                let result = work.call::<fop::Lk>(&request).await;
-                let refused = matches!(&result, Err(error) if error.errno() == Errno::EAGAIN);
-                if refused && front.closes_settled(&request, since, &killed).await {
-                    work.next();
-                    work.call::<fop::Lk>(&request).await
-                } else {
-                    result
-                }
-            };
+            let (killed, again) = (caller.killed.clone(), caller.again());
+            // Each try has a slot of its own, and the wait none: the close that it waits for may need that.
+            let mut result = front.begin(caller).await.call::<fop::Lk>(&request).await;
+            let refused = matches!(&result, Err(error) if error.errno() == Errno::EAGAIN);
+            if refused && front.closes_settled(&request, since, &killed).await {
+                result = front.begin(again).await.call::<fop::Lk>(&request).await;
+            }
             match result {
                 Ok(_) => {
                     front.dropped_before_lock(request.file.gfid, &killed).await;
