@@ -81,10 +81,14 @@ impl Brick {
     /// Whether a client holds a lock or waits for one.
     pub(crate) fn holds(&self, id: ClientId) -> bool {
         let Some(client) = self.store.clients.get(id) else { return false };
-        if !self.store.waits.of_client(id).is_empty() {
+        if client.held.load(Ordering::Relaxed) > 0 || !self.store.waits.of_client(id).is_empty() {
             return true;
         }
         let keys = client.keys();
+        // Nearly all clients that are away never had a lock.
+        if keys.is_empty() {
+            return false;
+        }
         self.store.shards().any(|shard| {
             shard.iter().any(|(_, inode)| {
                 let mut tables = KINDS.iter().filter_map(|kind| inode.table(*kind));

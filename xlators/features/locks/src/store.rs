@@ -339,6 +339,10 @@ impl Store {
     /// Releases everything of a client that is gone, in one shard; whether there was anything.
     pub(crate) fn end_in(&self, shard: &mut Shard, client: &Client, news: &mut News) -> bool {
         let keys = client.keys();
+        // Nearly all clients that say goodbye never had a lock.
+        if keys.is_empty() {
+            return false;
+        }
         let mut theirs = places(shard, &keys);
         // By what a restart knows too, which gives others numbers: it is they who move up meanwhile.
         theirs.sort_by_cached_key(|(gfid, kind, owner)| (*gfid, *kind as u8, self.clients.owner(*owner).name.clone()));
