@@ -303,13 +303,14 @@ fn a_brick_that_lost_its_lock_journal_lets_owners_claim_while_others_wait() {
 }
 
 #[test]
-fn a_hundred_thousand_held_locks_are_held_again_and_the_next_is_granted_within_a_second_of_the_start() {
+fn many_locks_held_through_a_mount_are_held_again_and_the_next_is_granted_within_a_second_of_the_start() {
     let Some(mut brick) = Brick::start().filter(|_| can_mount()) else { return };
     let client = brick.client("");
     let Some(first) = Mounted::client(&client, &[]) else { return };
     let Some(second) = Mounted::client(&client, &[]) else { return };
     let mut stage = Stage::on(&[first.path(), second.path()]);
-    let count = rounds(10_000, 100_000);
+    // A hundred thousand, taken over the wire: restart.rs.
+    let count = rounds(10_000, 20_000);
     stage.does("A", "open f file rwc");
     stage.does("B", "open f file rw");
     stage.does("A", &format!("many f {count} 2"));
