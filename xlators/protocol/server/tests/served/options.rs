@@ -6,6 +6,7 @@ const SOURCES: &[&str] = &[
     include_str!("drain.rs"),
     include_str!("flow.rs"),
     include_str!("listening.rs"),
+    include_str!("locks.rs"),
     include_str!("repeats.rs"),
     include_str!("sessions.rs"),
     include_str!("world.rs"),
