@@ -75,8 +75,12 @@ impl Report {
 
     /// Everything, with what is needed to judge it: kernel, processors, load.
     pub fn json(&self, quick: bool, rounds: usize) -> String {
-        let rows: Vec<_> =
-            self.rows.iter().enumerate().map(|(row, Row { title, unit, .. })| self.row_json(row, title, unit)).collect();
+        let rows: Vec<_> = self
+            .rows
+            .iter()
+            .enumerate()
+            .map(|(row, Row { title, unit, .. })| self.row_json(row, title, unit))
+            .collect();
         let document = json!({
             "kernel": read("/proc/sys/kernel/osrelease"),
             "processors": std::thread::available_parallelism().map_or(0, usize::from),
